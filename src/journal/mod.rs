@@ -1,0 +1,92 @@
+//! The journal: the durable record of intents and outcomes. Never a token's value.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use thiserror::Error;
+
+use crate::rotation::{CredentialName, Entry, InstallationId, Moment};
+
+/// Whose life this journal is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// Minted with the journal, carried by every rotation id.
+    pub installation: InstallationId,
+    pub created_at: Timestamp,
+}
+
+/// One credential's row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Counts the saves; compared at every save, so that no second writer goes unnoticed.
+    pub version: u64,
+    /// The credential's state as JSON (the core's `Credential`).
+    pub state: String,
+    /// When the credential wants to be looked at again.
+    pub wake_at: Timestamp,
+}
+
+/// What one save records, in one transaction: the new state and the events that led to it.
+#[derive(Debug, Clone)]
+pub struct Save {
+    pub credential: CredentialName,
+    /// The version that was loaded; `None` for a credential that has no row yet.
+    pub expected: Option<u64>,
+    pub state: String,
+    pub wake_at: Timestamp,
+    pub entries: Vec<Entry>,
+}
+
+/// One line of the history: an entry and the credential that it belongs to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HistoryLine {
+    pub credential: CredentialName,
+    pub entry: Entry,
+}
+
+#[derive(Debug, Error)]
+pub enum JournalError {
+    /// Another process has the journal open for writing.
+    #[error("{0}")]
+    InUse(String),
+    /// It can't be opened: path, permission, not a journal, or written by a newer rotad.
+    #[error("{0}")]
+    Unusable(String),
+    /// The row changed since it was loaded: another writer is at work.
+    #[error("credential `{0}` was changed in the journal by another writer")]
+    Conflict(CredentialName),
+    /// Nothing was recorded: disk full, read-only, I/O error. May pass.
+    #[error("{0}")]
+    Unwritable(String),
+}
+
+/// The durable record, one transaction for each save.
+#[async_trait]
+pub trait Journal: Send + Sync {
+    fn identity(&self) -> Identity;
+
+    /// One credential's row, if it has one.
+    async fn load(&self, credential: &CredentialName) -> Result<Option<Row>, JournalError>;
+
+    /// Every row, in the order of names, in portions: those after `after`, at most `limit`.
+    async fn load_after(&self, after: Option<&CredentialName>, limit: usize) -> Result<Vec<(CredentialName, Row)>, JournalError>;
+
+    /// Saves state and entries together, durably, and gives the row's new version. Saves that come
+    /// at the same time may share a commit.
+    async fn save(&self, save: Save) -> Result<u64, JournalError>;
+
+    /// A named fact beside the credentials (the clock's last mark, an admin token's fingerprint).
+    async fn fact(&self, name: &str) -> Result<Option<String>, JournalError>;
+    async fn set_fact(&self, name: &str, value: String) -> Result<(), JournalError>;
+
+    /// The newest `limit` lines of the history, newest first, of one credential or of all.
+    async fn history(&self, credential: Option<&CredentialName>, limit: usize) -> Result<Vec<HistoryLine>, JournalError>;
+
+    /// Removes history lines older than `before`; gives how many.
+    async fn prune_history(&self, before: Timestamp) -> Result<u64, JournalError>;
+
+    /// Whether a durable write works now (used while the journal was seen unwritable).
+    async fn probe(&self) -> Result<(), JournalError>;
+
+    /// The clock's mark is saved with each commit, so that time spent stopped can be counted.
+    async fn mark_clock(&self, now: Moment) -> Result<(), JournalError>;
+}

@@ -1,0 +1,20 @@
+//! rotad rotates the access tokens of MotherDuck service accounts. The modules, from the ground up:
+
+pub mod clock; // the only reader of time
+pub mod rotation; // the core: pure, holds the promises
+pub mod secret; // a value that can't be printed
+
+pub mod journal; // the durable record of intents and outcomes
+pub mod motherduck; // the provider: issues, lists and revokes tokens
+pub mod sinks; // the stores that tokens are delivered to
+
+pub mod config; // text to a checked configuration, every problem at once
+
+pub mod metrics; // the snapshot as Prometheus text; every metric's name
+pub mod snapshot; // one read-only picture of everything
+
+pub mod engine; // scheduler, workers, limits
+
+pub mod web; // metrics, health and status over HTTP
+
+pub mod cli; // the commands

@@ -1,0 +1,3 @@
+//! Arguments, logging, exit status.
+
+fn main() {}

@@ -1,0 +1,25 @@
+//! The provider: MotherDuck's admin API, as far as rotation needs it.
+
+use async_trait::async_trait;
+
+use crate::rotation::{Account, IssueOutcome, IssueRequest, ListOutcome, RevokeOutcome, TokenId, VerifyOutcome};
+use crate::secret::Secret;
+
+/// Issues, lists and revokes the tokens of one organization's accounts.
+///
+/// Implementations never repeat a request whose outcome is unknown unless repeating it is harmless,
+/// answer within their time limits, and follow no redirect.
+#[async_trait]
+pub trait Provider: Send + Sync {
+    /// Asks for a token, once. The value comes with `Issued` and only with it.
+    async fn issue(&self, request: &IssueRequest) -> (IssueOutcome, Option<Secret>);
+
+    /// Lists the live tokens of `account`, every page of them.
+    async fn list(&self, account: &Account) -> ListOutcome;
+
+    /// Revokes by id.
+    async fn revoke(&self, account: &Account, token: &TokenId) -> RevokeOutcome;
+
+    /// Proves a new token by letting it list its own account's tokens (inferred to be allowed).
+    async fn verify_itself(&self, account: &Account, value: &Secret) -> VerifyOutcome;
+}

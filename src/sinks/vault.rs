@@ -1,0 +1,55 @@
+//! The Vault sink: HashiCorp Vault or OpenBao.
+
+use std::path::PathBuf;
+
+/// Where a secret of ours is read from, again and again: it may change while rotad runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    File(PathBuf),
+    /// The name of an environment variable.
+    Environment(String),
+}
+
+/// How rotad logs in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Auth {
+    /// `token = { file = … }` or `{ env = … }`
+    Token(SecretSource),
+    /// `approle = { role_id, secret_id, mount = "approle" }`
+    AppRole { mount: String, role_id: String, secret_id: SecretSource },
+    /// `kubernetes = { role, jwt_file = "/var/run/secrets/kubernetes.io/serviceaccount/token", mount = "kubernetes" }`
+    Kubernetes { mount: String, role: String, jwt: PathBuf },
+    /// `jwt = { role, token = { file = … }, mount = "jwt" }`
+    Jwt { mount: String, role: Option<String>, token: SecretSource },
+    /// `cert = { cert_file, key_file, role, mount = "cert" }`
+    Cert { mount: String, role: Option<String>, cert_file: PathBuf, key_file: PathBuf },
+}
+
+/// The version of the KV engine at the mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KvVersion {
+    V1,
+    V2,
+}
+
+/// `[sink.<name>.vault]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// `https://…`, or `http://` on loopback; checked by the configuration to be a URL without path, query or user.
+    pub address: String,
+    pub namespace: Option<String>,
+    pub ca_cert: Option<PathBuf>,
+    /// `secret` by default.
+    pub mount: String,
+    pub kv_version: KvVersion,
+    pub auth: Auth,
+}
+
+/// What a delivery to Vault says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Below the mount, placeholders filled in, without a slash at either end.
+    pub path: String,
+    /// The key of the secret that holds the token; `token` by default. Other keys are kept.
+    pub key: String,
+}
