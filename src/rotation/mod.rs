@@ -3,19 +3,32 @@
 //! Pure: it never reads a clock, draws a random number, does I/O or awaits. The daemon, the
 //! simulator and the model checker run the same code.
 
+mod answers;
+mod backoff;
+mod credential;
+mod deliver;
 mod entry;
+mod issue;
+mod judge;
+mod look;
 mod outcome;
 mod policy;
+mod rebuild;
+mod revoke;
 pub mod schedule;
+mod turn;
 mod words;
 
+pub use credential::{Attempt, Block, Blocked, Credential, Delivery, ProcessId, Rotation, Seen, Settled, Stage, Token, Trouble};
 pub use entry::{Entry, Happened};
+pub use issue::{Due, deadline, due_by_time};
 pub use outcome::{
     Failed, IssueOutcome, IssueRequest, IssuedToken, ListOutcome, ListedToken, ReadOutcome, Reason, RevokeOutcome, Shows, Verify,
     VerifyOutcome, WriteOutcome,
 };
 pub use policy::{DeliveryPolicy, Mode, Policy};
 pub use schedule::Schedule;
+pub use turn::{Action, Conditions, Facts, Limits, Turn};
 pub use words::{
     Account, CredentialName, DeliveryId, Deployment, Fingerprint, InstallationId, Moment, Owner, RotationId, Steady, TokenId,
     TokenName, TokenType, WordError,

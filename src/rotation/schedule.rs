@@ -33,4 +33,11 @@ impl Schedule {
             }
         }
     }
+
+    /// Tells one schedule from another, the same in every run: what the state remembers of it.
+    pub fn tag(&self) -> u64 {
+        let mut head = [0_u8; 8];
+        head.copy_from_slice(&Sha256::digest(format!("{self:?}").as_bytes())[..8]);
+        u64::from_be_bytes(head)
+    }
 }

@@ -1,0 +1,307 @@
+//! What is known of one credential: the state that the journal keeps.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::backoff::Backoff;
+use super::outcome::Failed;
+use super::words::{Account, DeliveryId, Fingerprint, Moment, RotationId, TokenId};
+
+/// One run of the daemon, drawn at its start: tells a writer that is gone from one of our own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ProcessId(pub u64);
+
+/// Everything known of one credential. What it should do next is a function of this, the policy
+/// and the time; nothing is remembered elsewhere.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Credential {
+    /// Whether the deliveries were once read as a whole. A new credential and one whose journal was
+    /// lost are the same: unread.
+    pub known: bool,
+    /// Every rotation whose token may live, by age.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rotations: BTreeMap<RotationId, Rotation>,
+    /// The configured deliveries.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub deliveries: BTreeMap<DeliveryId, Delivery>,
+    /// Places that were configured once, each with the newest rotation of the time: tokens up to
+    /// that one may still be read there, so they are left to expire.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub former: BTreeMap<DeliveryId, RotationId>,
+    /// Since when every delivery shows one and the same rotation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled: Option<Settled>,
+    /// The newest rotation that every delivery confirmed: the current one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<RotationId>,
+    /// The newest rotation id ever minted or adopted here: the next one is later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest: Option<RotationId>,
+    /// Attempts to issue since the last success.
+    #[serde(default)]
+    pub issuing: Backoff,
+    /// Failures of listing since the last success.
+    #[serde(default)]
+    pub listing: Backoff,
+    /// Unfit tokens in a row: the second one blocks.
+    #[serde(default)]
+    pub unfit: u32,
+    /// The schedule that due times were last taken from, and since when it holds: a changed one
+    /// makes nothing due that lies before the change.
+    #[serde(default)]
+    pub schedule_tag: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduled_from: Option<Timestamp>,
+    /// When list and deliveries were last compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swept_at: Option<Timestamp>,
+    /// When a rotation last became current.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_success_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked: Option<Block>,
+    /// Rotations that a delivery shows, that the journal does not know and that complete lists lack,
+    /// each with the time of the first such list.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub strangers_missing: BTreeMap<RotationId, Timestamp>,
+    /// What the last complete list held.
+    #[serde(default)]
+    pub seen: Seen,
+}
+
+/// Counts of the last complete list of the credential's account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Seen {
+    /// Live tokens named for this credential.
+    pub live: u32,
+    /// Of those, the ones that the journal did not record.
+    pub unknown: u32,
+    /// Live tokens of anybody else.
+    pub foreign: u32,
+}
+
+/// One rotation: from the intent until its token is revoked or expired.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rotation {
+    pub intended_at: Moment,
+    /// The process that asked for the token.
+    pub by: ProcessId,
+    /// Where its token was asked for, and is revoked.
+    pub organization: Arc<str>,
+    pub account: Account,
+    /// How long its token lives if it exists: a lost one is looked for that long and an hour.
+    pub ttl: SignedDuration,
+    pub stage: Stage,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Token>,
+    /// A rebuild found it: this journal did not record it, so it is left to expire (S3).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopted: bool,
+    /// When the first of the complete lists that lack it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing_since: Option<Timestamp>,
+    /// Two complete lists, a minute apart, lack it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub vanished: bool,
+    /// Deliveries where its value may be or may have been.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attempts: BTreeMap<DeliveryId, Attempt>,
+    /// A revocation was sent; the token may be dead.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub revocation_sent: bool,
+    /// Attempts at what comes next for it: verifying, looking for it, revoking it.
+    #[serde(default)]
+    pub backoff: Backoff,
+}
+
+/// How far a rotation came. Current and retiring are not stages: they follow from what the
+/// deliveries confirm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Journaled before the provider is asked.
+    Requested,
+    /// Asked for, outcome unknown: looked for by name.
+    Lost,
+    /// The token is recorded; `verified` before any delivery.
+    Issued { verified: bool },
+    /// Not what was asked for, or disproved; its value never left its process.
+    Unfit,
+    /// Its value is gone before every delivery had it.
+    Orphaned,
+}
+
+/// What is recorded of a token. Its value is not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Token {
+    pub id: TokenId,
+    pub created_at: Timestamp,
+    pub expires_at: Timestamp,
+    /// `None` for a token found by its name alone: its value was never seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<Fingerprint>,
+}
+
+/// A write of one rotation to one delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Attempt {
+    /// A write is under way, by this process: journaled before it begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writing: Option<ProcessId>,
+    /// A write of unknown outcome, and since when its writer is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsettled: Option<Moment>,
+    /// The sink answered that a write was carried out, or a read-back showed it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub landed: bool,
+}
+
+impl Attempt {
+    /// Whether every write was definitely refused, so that nothing was ever there.
+    pub fn is_void(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What is known of one configured delivery.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Delivery {
+    /// The newest rotation that a read-back ever showed here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirmed: Option<RotationId>,
+    /// When the last write that may have landed ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written_at: Option<Moment>,
+    /// Polls of a place that does not show our write yet.
+    #[serde(default)]
+    pub lag: Backoff,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<Trouble>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolled_back: Option<RolledBack>,
+    /// What the last readable look found amiss, so that it is told once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oddity: Option<Oddity>,
+    /// When a change by hand was last mended: at most hourly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mended_at: Option<Timestamp>,
+}
+
+/// The last failure at a delivery, until a read and a write succeeded again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Trouble {
+    pub since: Timestamp,
+    pub writing: bool,
+    pub failed: Failed,
+    pub backoff: Backoff,
+}
+
+/// A delivery shows an earlier rotation than the one last confirmed there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolledBack {
+    pub shows: RotationId,
+    /// The newest rotation when it was seen: only a later one overwrites what a person put there.
+    pub under: RotationId,
+}
+
+/// What a look at a delivery found amiss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Oddity {
+    ChangedByHand,
+    Emptied,
+}
+
+/// Since when every delivery shows `rotation`, and the longest grace period asked for meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    pub rotation: RotationId,
+    pub since: Moment,
+    pub grace: SignedDuration,
+}
+
+/// Why a credential needs a person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Blocked {
+    SecondInstallation,
+    AnotherOrganization,
+    NoSuchAccount,
+    OwnedByOther,
+    ScheduledForDeletion,
+    TakeOverNeeded,
+    UnfitToken,
+    TooManyTokens,
+    RolledBack,
+}
+
+impl Blocked {
+    pub const ALL: [Self; 9] = [
+        Self::SecondInstallation,
+        Self::AnotherOrganization,
+        Self::NoSuchAccount,
+        Self::OwnedByOther,
+        Self::ScheduledForDeletion,
+        Self::TakeOverNeeded,
+        Self::UnfitToken,
+        Self::TooManyTokens,
+        Self::RolledBack,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SecondInstallation => "second_installation",
+            Self::AnotherOrganization => "another_organization",
+            Self::NoSuchAccount => "no_such_account",
+            Self::OwnedByOther => "owned_by_other",
+            Self::ScheduledForDeletion => "scheduled_for_deletion",
+            Self::TakeOverNeeded => "take_over_needed",
+            Self::UnfitToken => "unfit_token",
+            Self::TooManyTokens => "too_many_tokens",
+            Self::RolledBack => "rolled_back",
+        }
+    }
+}
+
+/// A credential's block, with what a person needs to know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Block {
+    pub reason: Blocked,
+    pub since: Timestamp,
+    /// What was found and what to do, in a sentence.
+    pub detail: String,
+}
+
+impl Credential {
+    /// The newest rotation whose token can be delivered.
+    pub fn latest(&self) -> Option<(RotationId, &Rotation)> {
+        let issued = |rotation: &&Rotation| matches!(rotation.stage, Stage::Issued { .. });
+        self.rotations.iter().rev().find(|(_, rotation)| issued(rotation)).map(|(id, rotation)| (*id, rotation))
+    }
+
+    /// Whether a value of ours was ever, or may ever have been, at the delivery.
+    pub fn was_ours(&self, delivery: &DeliveryId) -> bool {
+        self.deliveries.get(delivery).is_some_and(|known| known.confirmed.is_some())
+            || self.rotations.values().any(|rotation| rotation.attempts.contains_key(delivery))
+    }
+
+    /// Remembers the newest id, so that the next one is later.
+    pub fn note_newest(&mut self, id: RotationId) {
+        self.newest = self.newest.max(Some(id));
+    }
+}
+
+impl Rotation {
+    /// Whether any delivery may hold or have held its value.
+    pub fn was_attempted(&self) -> bool {
+        !self.attempts.is_empty()
+    }
+}

@@ -1,0 +1,202 @@
+//! Whether a new token is due, and whether it may be asked for now.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::answers::may_still_land;
+use super::backoff::LONGEST;
+use super::credential::{Blocked, Credential, Rotation, Stage};
+use super::entry::Happened;
+use super::judge::{Judged, judge};
+use super::outcome::IssueRequest;
+use super::policy::Policy;
+use super::turn::{Action, Conditions, Limits, Turn};
+use super::words::{DeliveryId, Moment, RotationId, TokenName};
+
+/// How soon to ask again while the clocks are compared.
+const FROZEN_RECHECK: SignedDuration = SignedDuration::from_secs(10);
+/// The second unfit token in a row blocks: the API drops what we ask for.
+const UNFIT_MAX: u32 = 2;
+
+/// When the next rotation is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Due {
+    pub at: Timestamp,
+    /// The deadline has passed: schedule, window, limits and freezes give way.
+    pub urgent: bool,
+}
+
+/// `expiry - grace - margin` of a token: the last safe moment to have rotated.
+pub fn deadline(expires_at: Timestamp, policy: &Policy) -> Timestamp {
+    expires_at.checked_sub(policy.grace + policy.margin()).unwrap_or(Timestamp::MIN)
+}
+
+/// When the newest token is due to be replaced by schedule, window or deadline alone.
+pub fn due_by_time(credential: &Credential, policy: &Policy, now: Timestamp) -> Option<Due> {
+    let (latest, rotation) = credential.latest()?;
+    let deadline = deadline(rotation.token.as_ref()?.expires_at, policy);
+    if deadline <= now {
+        return Some(Due { at: deadline, urgent: true });
+    }
+    let undelivered = policy.deliveries.keys().any(|id| {
+        let known = credential.deliveries.get(id);
+        known.is_none_or(|known| known.confirmed != Some(latest) || known.trouble.as_ref().is_some_and(|trouble| trouble.writing))
+    });
+    // A rolled-back delivery is overwritten when next due, so it does not put the schedule off.
+    let rolled_back = credential.deliveries.values().any(|known| known.rolled_back.is_some());
+    if credential.current != Some(latest) || (undelivered && !rolled_back) {
+        return Some(Due { at: deadline, urgent: false });
+    }
+    let mut basis = rotation.intended_at.wall.max(credential.scheduled_from.unwrap_or(Timestamp::MIN));
+    if let Some(window) = policy.window {
+        // A due time whose window is over is passed by.
+        basis = basis.max(now.checked_sub(window).unwrap_or(basis));
+    }
+    let scheduled = policy.schedule.next_after(basis).unwrap_or(deadline);
+    Some(Due { at: scheduled.min(deadline), urgent: false })
+}
+
+impl Turn<'_> {
+    /// Asks for a new token, if one is due and nothing speaks against it.
+    pub(super) fn issue(&mut self, now: Moment, random: u64, conditions: &Conditions, limits: &mut dyn Limits) -> Option<Action> {
+        let due = self.due(now);
+        if due.at > now.wall {
+            self.wake_at(due.at);
+            return None;
+        }
+        if self.is_blocked_from_issuing(due, now, conditions) {
+            return None;
+        }
+        // S7: under the same claim the account is listed, and what can be read was read.
+        if let Some(list) = self.list(now) {
+            return Some(list);
+        }
+        self.sight.complete_list(&self.policy.account)?;
+        if self.has_too_many_tokens(due) {
+            return None;
+        }
+        if let Some(until) = self.credential.issuing.wait(now.wall) {
+            self.wake_at(until);
+            return None;
+        }
+        if let Err(until) = limits.rotation(now.wall, due.urgent) {
+            self.wake_at(until);
+            // The deadline goes before the limit.
+            if let Some((_, rotation)) = self.credential.latest()
+                && let Some(token) = &rotation.token
+            {
+                let at = deadline(token.expires_at, self.policy);
+                self.wake_at(at);
+            }
+            return None;
+        }
+        Some(self.begin_issue(now, random, due))
+    }
+
+    fn begin_issue(&mut self, now: Moment, random: u64, due: Due) -> Action {
+        let named = self.sight.named_rotations(&self.policy.owner).max();
+        let rotation = RotationId::mint(now.wall, self.credential.newest.max(named), self.facts.installation, random);
+        if due.urgent {
+            self.entry(now, Happened::DeadlineForced, |entry| {
+                entry.rotation = Some(rotation);
+                entry.detail =
+                    Some("the token's deadline has passed: it is replaced whatever schedule, window and limits say".to_owned());
+            });
+        }
+        self.credential.note_newest(rotation);
+        self.credential.rotations.insert(rotation, Rotation::requested(self.policy, self.facts.process, now));
+        // Counted at the intent, so that a crash in a loop waits longer each time as well.
+        self.credential.issuing.push(now.wall, LONGEST, None);
+        self.entry(now, Happened::Intended, |entry| entry.rotation = Some(rotation));
+        let request = IssueRequest {
+            organization: self.policy.organization.clone(),
+            account: self.policy.account.clone(),
+            name: TokenName { owner: self.policy.owner.clone(), rotation },
+            token_type: self.policy.token_type,
+            ttl: self.policy.ttl,
+        };
+        Action::Issue { rotation, request }
+    }
+
+    fn due(&self, now: Moment) -> Due {
+        let at_once = Due { at: now.wall, urgent: false };
+        let Some((latest, rotation)) = self.credential.latest() else { return at_once };
+        let by_time = due_by_time(&self.credential, self.policy, now.wall).unwrap_or(at_once);
+        if !by_time.urgent && (rotation.vanished || self.is_gone(latest, rotation, now)) {
+            return at_once;
+        }
+        by_time
+    }
+
+    /// S7's exception: a delivery holds nothing, and no other place can supply the value.
+    fn is_gone(&self, latest: RotationId, rotation: &Rotation, now: Moment) -> bool {
+        let judged = |id: &DeliveryId| judge(&self.credential, self.policy, &self.sight, id);
+        let mut empty = false;
+        for id in self.policy.deliveries.keys() {
+            match judged(id) {
+                Judged::Serves(shown) if shown == latest => return false,
+                Judged::Unreadable | Judged::Unread => return false,
+                Judged::Nothing => empty = true,
+                _ => {}
+            }
+        }
+        let landing = rotation.attempts.iter().any(|(id, attempt)| {
+            let limit = self.policy.deliveries.get(id).map(|wanted| wanted.write_limit);
+            limit.is_some_and(|limit| may_still_land(attempt, limit, now))
+        });
+        let lagging = self.credential.deliveries.values().any(|known| {
+            known.written_at.is_some_and(|at| now.steady.since(at.steady) < super::answers::LAG)
+                && known.confirmed != Some(latest)
+        });
+        empty && !self.in_hand.contains(&latest) && !landing && !lagging
+    }
+
+    fn is_blocked_from_issuing(&mut self, due: Due, now: Moment, conditions: &Conditions) -> bool {
+        if self.obstacles.contains_key(&Blocked::NoSuchAccount) {
+            return true;
+        }
+        if conditions.frozen && !due.urgent {
+            self.wake_at(now.wall + FROZEN_RECHECK);
+            return true;
+        }
+        if self.credential.unfit >= UNFIT_MAX {
+            let detail =
+                "twice in a row the API issued a token that is not what was asked for: see the history; tried again hourly";
+            self.obstacle(Blocked::UnfitToken, detail);
+            let hourly = now.wall + LONGEST;
+            let until = self.credential.issuing.until.get_or_insert(hourly);
+            if self.credential.issuing.failures < 12 {
+                // As slow as the backoff gets, once.
+                self.credential.issuing.failures = 12;
+                *until = hourly;
+            }
+        }
+        let person = [Blocked::SecondInstallation, Blocked::OwnedByOther, Blocked::ScheduledForDeletion, Blocked::TakeOverNeeded];
+        if !due.urgent && person.iter().any(|reason| self.obstacles.contains_key(reason)) {
+            return true;
+        }
+        // With nothing readable, a new token could not be delivered either.
+        let readable = |id: &DeliveryId| {
+            !matches!(
+                judge(&self.credential, self.policy, &self.sight, id),
+                Judged::Unreadable | Judged::Unread | Judged::OwnedBy(_)
+            )
+        };
+        !self.policy.deliveries.keys().any(readable)
+    }
+
+    /// L2: so many live tokens, and lost ones that may live, and no more.
+    fn has_too_many_tokens(&mut self, due: Due) -> bool {
+        let lost =
+            self.credential.rotations.values().filter(|rotation| rotation.stage == Stage::Lost && !rotation.vanished).count();
+        let live = self.credential.seen.live as usize + lost;
+        if live < self.policy.tokens_max {
+            return false;
+        }
+        let detail = format!(
+            "{live} tokens of this credential are live or lost, {} are the most: revoke what is not needed",
+            self.policy.tokens_max
+        );
+        self.obstacle(Blocked::TooManyTokens, detail);
+        !due.urgent || live >= 2 * self.policy.tokens_max
+    }
+}
