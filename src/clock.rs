@@ -1,13 +1,60 @@
-//! The only reader of time.
+//! The only reader of time: wall clock, boot-time clock and the API's `Date`, held against each other.
+//!
+//! `now().wall` is the best guess of the true time: the system's wall clock while it agrees with
+//! the boot-time clock, otherwise the boot-time clock counted on from the last time that they
+//! agreed, until the API's `Date` settles it. `now().steady` counts only time that has passed by
+//! every clock there is.
 #![allow(clippy::disallowed_methods)] // the one place where the clocks may be read
 
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::rotation::{Moment, Steady};
 
-/// Wall clock, boot-time clock and the API's `Date`, kept beside each other.
+/// How far clocks may differ before revocations and scheduled rotations are frozen (design: Clocks).
+pub const SKEW_MAX: SignedDuration = SignedDuration::from_secs(60);
+
+/// Why revocations and scheduled rotations are frozen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Freeze {
+    /// The API's `Date` was not seen since the start.
+    NotCompared,
+    /// The wall clock jumped against the boot-time clock, and was not compared with the API since.
+    ClockJump,
+    /// The wall clock differs from the API's `Date`.
+    ClockSkew,
+}
+
+impl Freeze {
+    pub const ALL: [Self; 3] = [Self::NotCompared, Self::ClockJump, Self::ClockSkew];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotCompared => "not_compared",
+            Self::ClockJump => "clock_jump",
+            Self::ClockSkew => "clock_skew",
+        }
+    }
+}
+
+/// Both local clocks at one moment.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    system: Timestamp,
+    /// Time since boot, suspends included (`CLOCK_BOOTTIME`).
+    boot: SignedDuration,
+}
+
+impl Reading {
+    fn take() -> Self {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let boot = SignedDuration::new(time.tv_sec, i32::try_from(time.tv_nsec).unwrap_or(0));
+        Self { system: Timestamp::now(), boot }
+    }
+}
+
+/// The clock of one process.
 #[derive(Debug)]
 pub struct Clock {
     state: Mutex<State>,
@@ -15,40 +62,207 @@ pub struct Clock {
 
 #[derive(Debug)]
 struct State {
-    /// The last reading of both clocks, from which the next one counts on.
-    last: Moment,
-    last_boot: SignedDuration,
-}
-
-/// Time since boot, suspends included (`CLOCK_BOOTTIME`).
-fn boot_time() -> SignedDuration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    SignedDuration::new(time.tv_sec, i32::try_from(time.tv_nsec).unwrap_or(0))
+    /// The wall clock's guess at boot time zero: `wall = origin + boot`.
+    origin: Timestamp,
+    last: Reading,
+    steady: Steady,
+    frozen: Option<Freeze>,
+    /// Local wall clock minus the API's `Date`, at the last comparison.
+    skew: Option<SignedDuration>,
+    jumps: u64,
+    started: Reading,
+    /// The moment up to which an earlier process counted; what came between is counted once the
+    /// API's `Date` has confirmed it.
+    uncounted_since: Option<Timestamp>,
 }
 
 impl Clock {
+    /// Starts frozen, until the first comparison with the API.
     pub fn new() -> Self {
-        Self { state: Mutex::new(State { last: Moment { wall: Timestamp::now(), steady: Steady(0) }, last_boot: boot_time() }) }
+        Self::starting_with(Reading::take())
     }
 
-    /// Now, by both clocks.
+    fn starting_with(reading: Reading) -> Self {
+        let origin = reading.system - reading.boot;
+        let state = State {
+            origin,
+            last: reading,
+            steady: Steady(0),
+            frozen: Some(Freeze::NotCompared),
+            skew: None,
+            jumps: 0,
+            started: reading,
+            uncounted_since: None,
+        };
+        Self { state: Mutex::new(state) }
+    }
+
+    /// Counts on from an earlier process's last mark. The time between is added at the first
+    /// comparison, by the slower of the wall clock and the API's `Date`.
+    pub fn resume(&self, mark: Moment) {
+        let mut state = self.lock();
+        state.steady = Steady(state.steady.0 + mark.steady.0);
+        state.uncounted_since = Some(mark.wall);
+    }
+
     pub fn now(&self) -> Moment {
-        let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let (wall, boot) = (Timestamp::now(), boot_time());
-        let wall_passed = wall.duration_since(state.last.wall);
-        let passed = wall_passed.min(boot - state.last_boot).max(SignedDuration::ZERO);
-        let steady = Steady(state.last.steady.0 + i64::try_from(passed.as_millis()).unwrap_or(0));
-        state.last = Moment { wall, steady };
-        state.last_boot = boot;
-        state.last
+        self.lock().advance(Reading::take())
     }
 
-    /// Tells of an API answer's `Date`: `server` as the header said, received at `received`.
-    pub fn saw_api_date(&self, _server: Timestamp, _received: Moment) {}
+    /// Compares with the API: `server` is the `Date` of an answer that came just now.
+    pub fn saw_api_date(&self, server: Timestamp) {
+        self.lock().compare(server, Reading::take());
+    }
+
+    pub fn frozen(&self) -> Option<Freeze> {
+        self.lock().frozen
+    }
+
+    /// Local wall clock minus the API's `Date`, at the last comparison; positive where ours is fast.
+    pub fn skew(&self) -> Option<SignedDuration> {
+        self.lock().skew
+    }
+
+    /// How often the wall clock jumped by more than a minute since the start.
+    pub fn jumps(&self) -> u64 {
+        self.lock().jumps
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every update leaves the state whole, so a poisoned lock is no worse than a free one.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Default for Clock {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+impl State {
+    fn advance(&mut self, reading: Reading) -> Moment {
+        let passed_boot = reading.boot - self.last.boot;
+        let passed_system = reading.system.duration_since(self.last.system);
+        let passed = passed_boot.min(passed_system).max(SignedDuration::ZERO);
+        self.steady = Steady(self.steady.0 + i64::try_from(passed.as_millis()).unwrap_or(0));
+        let jumped = (passed_system - passed_boot).abs() > SKEW_MAX;
+        let guessed = self.origin + reading.boot;
+        if jumped {
+            self.jumps += 1;
+            self.frozen = Some(Freeze::ClockJump);
+        } else if reading.system.duration_since(guessed).abs() <= SKEW_MAX {
+            // The system's clock is followed as it is slewed.
+            self.origin = reading.system - reading.boot;
+        }
+        self.last = reading;
+        Moment { wall: self.origin + reading.boot, steady: self.steady }
+    }
+
+    fn compare(&mut self, server: Timestamp, reading: Reading) {
+        self.advance(reading);
+        // `Date` counts whole seconds, so the true time is half a second later on average.
+        let middle = server + SignedDuration::from_millis(500);
+        let skew = reading.system.duration_since(middle);
+        self.skew = Some(skew);
+        if skew.abs() > SKEW_MAX {
+            self.frozen = Some(Freeze::ClockSkew);
+            self.origin = middle - reading.boot;
+        } else {
+            self.frozen = None;
+            self.origin = reading.system - reading.boot;
+        }
+        if let Some(mark) = self.uncounted_since.take() {
+            let start_by_server = server - (reading.boot - self.started.boot);
+            let between = self.started.system.min(start_by_server).duration_since(mark).max(SignedDuration::ZERO);
+            self.steady = Steady(self.steady.0 + i64::try_from(between.as_millis()).unwrap_or(0));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOOT: i64 = 1_000;
+
+    fn at(system: i64, boot: i64) -> Reading {
+        Reading { system: Timestamp::from_second(1_800_000_000 + system).unwrap(), boot: SignedDuration::from_secs(BOOT + boot) }
+    }
+
+    fn server(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    fn clock() -> State {
+        let mut state = Clock::starting_with(at(0, 0)).state.into_inner().unwrap();
+        state.compare(server(0), at(0, 0));
+        state
+    }
+
+    #[test]
+    fn it_is_frozen_until_it_was_compared_with_the_api() {
+        let mut state = Clock::starting_with(at(0, 0)).state.into_inner().unwrap();
+        assert_eq!(state.frozen, Some(Freeze::NotCompared));
+        state.compare(server(0), at(0, 0));
+        assert_eq!(state.frozen, None);
+    }
+
+    #[test]
+    fn a_jump_of_an_hour_either_way_freezes_and_moves_neither_clock() {
+        for jump in [3600, -3600] {
+            let mut state = clock();
+            let before = state.advance(at(10, 10));
+            let after = state.advance(at(20 + jump, 20));
+            assert_eq!(state.frozen, Some(Freeze::ClockJump), "{jump}");
+            assert_eq!(after.wall.duration_since(before.wall), SignedDuration::from_secs(10), "{jump}");
+            assert!(after.steady.since(before.steady) <= SignedDuration::from_secs(10), "{jump}");
+            assert_eq!(state.jumps, 1);
+        }
+    }
+
+    #[test]
+    fn a_wrong_system_clock_stays_frozen_and_the_api_tells_the_time() {
+        let mut state = clock();
+        state.advance(at(10 + 86_400, 10));
+        state.compare(server(11), at(11 + 86_400, 11));
+        assert_eq!(state.frozen, Some(Freeze::ClockSkew));
+        assert_eq!(state.advance(at(12 + 86_400, 12)).wall.as_second(), 1_800_000_012);
+        state.compare(server(20), at(20, 20));
+        assert_eq!(state.frozen, None);
+    }
+
+    #[test]
+    fn a_corrected_clock_is_followed_after_the_comparison() {
+        let mut state = clock();
+        // It was an hour slow from the start, as the API tells; then it is set right.
+        state.compare(server(3600), at(0, 0));
+        assert_eq!(state.frozen, Some(Freeze::ClockSkew));
+        state.advance(at(3610, 10));
+        assert_eq!(state.frozen, Some(Freeze::ClockJump));
+        state.compare(server(3611), at(3611, 11));
+        assert_eq!(state.frozen, None);
+        assert_eq!(state.advance(at(3612, 12)).wall, server(3612));
+    }
+
+    #[test]
+    fn a_suspend_is_no_jump() {
+        let mut state = clock();
+        let before = state.advance(at(10, 10));
+        let after = state.advance(at(40_010, 40_010));
+        assert_eq!(state.frozen, None);
+        assert_eq!(after.steady.since(before.steady), SignedDuration::from_secs(40_000));
+    }
+
+    #[test]
+    fn time_spent_stopped_counts_by_the_slower_of_wall_clock_and_api() {
+        for (system, api, counted) in [(500, 500, 500), (500, 300, 300), (300, 500, 300), (-50, 500, 0)] {
+            let mut state = Clock::starting_with(at(system, 0)).state.into_inner().unwrap();
+            state.steady = Steady(7_000);
+            state.uncounted_since = Some(server(0));
+            state.compare(server(api + 10), at(system + 10, 10));
+            let expected = 7_000 + (counted + 10) * 1000;
+            assert_eq!(state.steady, Steady(expected), "{system} {api}");
+        }
     }
 }
