@@ -10,6 +10,7 @@ pub mod sinks; // the stores that tokens are delivered to
 
 pub mod config; // text to a checked configuration, every problem at once
 
+pub mod logging; // one line per step, never a value
 pub mod metrics; // the snapshot as Prometheus text; every metric's name
 pub mod snapshot; // one read-only picture of everything
 

@@ -1,0 +1,298 @@
+//! What is known of one credential, in few bytes, and the closed enums that describe it.
+
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+
+use crate::sinks;
+
+/// An enum whose variants are all known beforehand, so that it may be a metric's label.
+pub trait Label: Copy + Ord + 'static {
+    /// Every variant, in the order of their declaration.
+    const ALL: &'static [Self];
+
+    /// The variant as labels and JSON have it: lower-case words joined by underscores.
+    fn as_str(self) -> &'static str;
+}
+
+/// Declares a closed enum with the text of each variant.
+macro_rules! label {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name { $($(#[$variant_doc])* $variant,)+ }
+
+        impl $crate::snapshot::Label for $name {
+            const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str($crate::snapshot::Label::as_str(*self))
+            }
+        }
+    };
+}
+pub(crate) use label;
+
+impl Label for sinks::Kind {
+    const ALL: &'static [Self] = &sinks::Kind::ALL;
+
+    fn as_str(self) -> &'static str {
+        sinks::Kind::as_str(self)
+    }
+}
+
+label!(
+    /// What a credential is doing, in one word.
+    CredentialState {
+        /// It never had a current token.
+        New = "new",
+        /// Its current token is confirmed at every delivery, and no older one of ours lives.
+        Current = "current",
+        /// A successor is being issued, verified or delivered.
+        Delivering = "delivering",
+        /// Its current token is confirmed, and an older one waits for the end of its grace period.
+        Retiring = "retiring",
+        /// It needs a person.
+        Blocked = "blocked",
+        /// It is only looked at (`mode = "observe"`).
+        Observed = "observed",
+    }
+);
+
+label!(
+    /// Why a credential needs a person.
+    BlockedReason {
+        /// A delivery shows an earlier token of ours than the one last confirmed there.
+        RolledBack = "rolled_back",
+        /// Another installation rotates this credential.
+        SecondInstallation = "second_installation",
+        /// A delivery's place carries the marker of another deployment or credential.
+        OwnedByOther = "owned_by_other",
+        /// A delivery's place holds a value without a marker of ours, and nobody said to take it over.
+        TakeOverNeeded = "take_over_needed",
+        NoSuchAccount = "no_such_account",
+        /// The admin token seems to belong to another organization than before.
+        AnotherOrganization = "another_organization",
+        /// Twice in a row the token issued was not the one asked for.
+        UnfitToken = "unfit_token",
+        /// More tokens live than the limit allows.
+        TooManyTokens = "too_many_tokens",
+        /// An AWS secret is scheduled for deletion.
+        ScheduledForDeletion = "scheduled_for_deletion",
+    }
+);
+
+label!(
+    /// Where a token that the journal recorded is in its life.
+    TokenPhase {
+        /// Issued, and not yet confirmed at every delivery.
+        Issued = "issued",
+        Current = "current",
+        /// Replaced, and alive until its grace period is over.
+        Retiring = "retiring",
+        /// Its value was gone before every delivery had it.
+        Orphaned = "orphaned",
+        /// Asked for, outcome unknown.
+        Lost = "lost",
+        /// Not what was asked for.
+        Unfit = "unfit",
+    }
+);
+
+label!(
+    /// Why nothing is revoked for now, whatever the credential.
+    FreezeReason {
+        /// Local time and the API's differ by more than 60 s.
+        ClockSkew = "clock_skew",
+        /// The wall clock jumped by more than 60 s against the time since boot.
+        ClockJump = "clock_jump",
+        /// Too many known tokens vanished at once: perhaps another organization answers.
+        AnotherOrganization = "another_organization",
+        /// The journal can't be written.
+        JournalUnwritable = "journal_unwritable",
+        /// A person paused rotad.
+        Paused = "paused",
+    }
+);
+
+/// A moment as milliseconds since 1970 by the wall clock, or unknown: 8 bytes, where
+/// `Option<Timestamp>` takes 16, since there is one summary for each of 100,000 credentials.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct At(i64);
+
+impl At {
+    pub const UNKNOWN: Self = Self(i64::MIN);
+
+    /// The milliseconds, if the moment is known.
+    pub fn millis(self) -> Option<i64> {
+        (self != Self::UNKNOWN).then_some(self.0)
+    }
+
+    pub fn timestamp(self) -> Option<Timestamp> {
+        self.millis().and_then(|millis| Timestamp::from_millisecond(millis).ok())
+    }
+
+    /// Whether the moment is known and `now` is not before it.
+    pub(super) fn has_come(self, now: Timestamp) -> bool {
+        self.millis().is_some_and(|millis| millis <= now.as_millisecond())
+    }
+
+    /// The earlier of two; an unknown moment yields to a known one.
+    pub(super) fn earlier(self, other: Self) -> Self {
+        match (self.millis(), other.millis()) {
+            (None, _) => other,
+            (_, None) => self,
+            (Some(one), Some(two)) => Self(one.min(two)),
+        }
+    }
+}
+
+impl Default for At {
+    fn default() -> Self {
+        Self::UNKNOWN
+    }
+}
+
+impl From<Timestamp> for At {
+    fn from(timestamp: Timestamp) -> Self {
+        Self(timestamp.as_millisecond())
+    }
+}
+
+impl From<Option<Timestamp>> for At {
+    fn from(timestamp: Option<Timestamp>) -> Self {
+        timestamp.map_or(Self::UNKNOWN, Self::from)
+    }
+}
+
+impl std::fmt::Debug for At {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Debug::fmt(&self.timestamp(), f)
+    }
+}
+
+impl Serialize for At {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.timestamp().serialize(serializer)
+    }
+}
+
+/// Where an organization stands on its board; from `Board::organization`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OrganizationIndex(pub(super) u16);
+
+/// A count for each variant of a closed enum, small enough to stand in a `Summary`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct TokenCounts {
+    pub issued: u16,
+    pub current: u16,
+    pub retiring: u16,
+    pub orphaned: u16,
+    pub lost: u16,
+    pub unfit: u16,
+}
+
+impl TokenCounts {
+    pub fn of(&self, phase: TokenPhase) -> u16 {
+        match phase {
+            TokenPhase::Issued => self.issued,
+            TokenPhase::Current => self.current,
+            TokenPhase::Retiring => self.retiring,
+            TokenPhase::Orphaned => self.orphaned,
+            TokenPhase::Lost => self.lost,
+            TokenPhase::Unfit => self.unfit,
+        }
+    }
+}
+
+/// A count for each kind of sink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct SinkCounts {
+    pub aws: u16,
+    pub file: u16,
+    pub vault: u16,
+}
+
+impl SinkCounts {
+    pub fn of(&self, kind: sinks::Kind) -> u16 {
+        match kind {
+            sinks::Kind::Aws => self.aws,
+            sinks::Kind::File => self.file,
+            sinks::Kind::Vault => self.vault,
+        }
+    }
+}
+
+/// What is known of one credential, at most 96 bytes: kept in memory for each of up to 100,000.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    #[serde(skip)]
+    pub organization: OrganizationIndex,
+    pub state: CredentialState,
+    /// Present exactly if `state` is `Blocked`.
+    pub blocked: Option<BlockedReason>,
+    /// When the current token expires.
+    pub expires_at: At,
+    /// When the next rotation is due by schedule.
+    pub due_at: At,
+    /// The last safe moment to have rotated.
+    pub deadline_at: At,
+    /// When a rotation last was confirmed at every delivery.
+    pub last_success_at: At,
+    /// Until when its consumers keep working if rotad dies now: the earliest expiry of a token that a
+    /// delivery serves.
+    pub served_until: At,
+    /// When list and deliveries were last compared with success.
+    pub last_sweep_at: At,
+    /// When the most overdue of its pending revocations was or will be due.
+    pub revocation_oldest_due_at: At,
+    /// Revocations that wait for their time, their conditions or a repetition.
+    pub revocations_pending: u16,
+    /// Tokens that the journal recorded and that live, or may live.
+    pub tokens: TokenCounts,
+    /// Live tokens named for this credential that the journal did not record.
+    pub tokens_unknown: u16,
+    /// Live tokens of anybody else in the account. Counted at one credential of each account only, so
+    /// that sums count a token once.
+    pub tokens_foreign: u16,
+    /// Deliveries that do not confirm the newest token.
+    pub deliveries_unconfirmed: SinkCounts,
+}
+
+impl Summary {
+    /// A credential of which nothing is known yet.
+    pub fn new(organization: OrganizationIndex) -> Self {
+        Self {
+            organization,
+            state: CredentialState::New,
+            blocked: None,
+            expires_at: At::UNKNOWN,
+            due_at: At::UNKNOWN,
+            deadline_at: At::UNKNOWN,
+            last_success_at: At::UNKNOWN,
+            served_until: At::UNKNOWN,
+            last_sweep_at: At::UNKNOWN,
+            revocation_oldest_due_at: At::UNKNOWN,
+            revocations_pending: 0,
+            tokens: TokenCounts::default(),
+            tokens_unknown: 0,
+            tokens_foreign: 0,
+            deliveries_unconfirmed: SinkCounts::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_stays_small_since_there_are_100_000_of_them() {
+        assert!(size_of::<Summary>() <= 96, "{} bytes", size_of::<Summary>());
+    }
+}
