@@ -51,7 +51,12 @@ pub fn start(format: Format, filter: Option<&str>) -> Result<(), LoggingError> {
 ///
 /// # Errors
 /// A filter that can't be parsed.
-pub fn subscriber<W>(format: Format, filter: &str, colours: bool, writer: W) -> Result<impl Subscriber + Send + Sync, LoggingError>
+pub fn subscriber<W>(
+    format: Format,
+    filter: &str,
+    colours: bool,
+    writer: W,
+) -> Result<impl Subscriber + Send + Sync, LoggingError>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
