@@ -1,6 +1,23 @@
-//! The Vault sink: HashiCorp Vault or OpenBao.
+//! The Vault sink: HashiCorp Vault or OpenBao, KV version 2 or 1.
+//!
+//! One `Store` per configured sink holds connections and our own token; a `Place` is one key of one
+//! secret in it, and small. Requests are vaultrs's, sent over an HTTP client of our own: no
+//! environment, no proxy, no redirects, a time limit on each. What a token of ours must be
+//! allowed to do stands in `docs/vault.md`.
+
+mod files;
+mod kv1;
+mod kv2;
+mod marker;
+mod place;
+mod session;
+mod store;
+mod wire;
 
 use std::path::PathBuf;
+
+pub use place::VaultPlace;
+pub use store::Store;
 
 /// Where a secret of ours is read from, again and again: it may change while rotad runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
