@@ -78,6 +78,11 @@ impl Format {
         Self::Json { fields: Field::ALL.iter().map(|field| (field.as_str().to_owned(), *field)).collect() }
     }
 
+    /// Whether `render` keeps anything of what the place holds.
+    pub fn keeps_existing(&self) -> bool {
+        matches!(self, Self::Json { .. })
+    }
+
     /// The content for `payload`. `existing` is what the place holds now, for the keys to keep: those
     /// keep their order and their text to the letter, numbers too large for any type included.
     ///
@@ -287,7 +292,11 @@ mod tests {
         assert_eq!(rendered(&Format::Raw, "tok", Some("old")), "tok");
         assert_eq!(Format::Raw.extract("tok").unwrap().unwrap().expose(), "tok");
         assert!(Format::Raw.extract("").unwrap().is_none());
-        assert_eq!(Format::Raw.extract("tok\n").unwrap().unwrap().expose(), "tok\n", "a line's end is part of what consumers read");
+        assert_eq!(
+            Format::Raw.extract("tok\n").unwrap().unwrap().expose(),
+            "tok\n",
+            "a line's end is part of what consumers read"
+        );
     }
 
     #[test]
@@ -323,7 +332,8 @@ mod tests {
 
     #[test]
     fn other_keys_are_kept_to_the_letter_and_in_their_order() {
-        let existing = r#" {"z": 123456789012345678901234567890, "motherduck_token":"old", "ä\"b": [1.50, {"y":1,"x":2}], "n": null} "#;
+        let existing =
+            r#" {"z": 123456789012345678901234567890, "motherduck_token":"old", "ä\"b": [1.50, {"y":1,"x":2}], "n": null} "#;
         assert_eq!(
             rendered(&selected(), "new", Some(existing)),
             format!(
@@ -359,7 +369,9 @@ mod tests {
 
     #[test]
     fn content_that_is_no_object_is_unsuitable_and_never_quoted() {
-        for wrong in ["planted-value", "\"planted-value\"", "[\"planted-value\"]", "{\"planted-value\":", "{\"a\":1}planted-value"] {
+        for wrong in
+            ["planted-value", "\"planted-value\"", "[\"planted-value\"]", "{\"planted-value\":", "{\"a\":1}planted-value"]
+        {
             let failed = selected().extract(wrong).map(|_| ()).unwrap_err();
             assert_eq!(failed.reason, Reason::Unsuitable);
             assert!(!failed.detail.contains("planted"), "{failed}");
