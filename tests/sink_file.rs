@@ -201,6 +201,43 @@ async fn value_and_marker_get_the_mode_and_the_owner_and_nothing_else_is_left() 
     assert!(!marker.contains(etl(1).value.expose()) && marker.contains(&etl(1).rotation.to_string()), "{marker}");
 }
 
+/// What happens to the names of a directory while `work` runs, in order.
+async fn watched(directory: &Path, work: impl Future<Output = ()>) -> Vec<String> {
+    use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init};
+    let watcher = init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).unwrap();
+    add_watch(&watcher, directory, WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVED_TO).unwrap();
+    work.await;
+    let mut buffer = [const { std::mem::MaybeUninit::uninit() }; 4096];
+    let mut reader = Reader::new(&watcher, &mut buffer);
+    let mut seen = Vec::new();
+    while let Ok(event) = reader.next() {
+        let what = match event.events() {
+            ReadFlags::CREATE => "made",
+            ReadFlags::DELETE => "removed",
+            ReadFlags::MOVED_TO => "put in place",
+            other => panic!("{other:?}"),
+        };
+        seen.push(format!("{} {what}", event.file_name().unwrap().to_str().unwrap()));
+    }
+    seen
+}
+
+#[tokio::test]
+async fn the_marker_is_put_in_place_before_the_value_and_no_copy_is_made() {
+    let scene = Scene::new();
+    let place = raw(scene.at("token"));
+    assert_eq!(deliver(&place, &etl(0)).await, WriteOutcome::Written);
+    let seen = watched(&scene.path(), async { assert_eq!(deliver(&place, &etl(1)).await, WriteOutcome::Written) }).await;
+    let expected = [".token.rotad-new made", ".token.rotad-mark made", ".token.rotad put in place", "token put in place"];
+    assert_eq!(seen, expected);
+
+    // On the wrong condition nothing is put in place.
+    let version = place.read(&question("etl")).await.unwrap().version;
+    assert_eq!(deliver(&place, &etl(2)).await, WriteOutcome::Written);
+    let conflict = async { assert_eq!(place.write(&version, &etl(3).payload()).await, WriteOutcome::Conflict) };
+    assert_eq!(watched(&scene.path(), conflict).await, [".token.rotad-new made", ".token.rotad-new removed"]);
+}
+
 #[tokio::test]
 async fn a_missing_user_or_group_is_told_and_nothing_is_written() {
     let scene = Scene::new();
@@ -398,7 +435,7 @@ async fn a_full_disk_leaves_the_old_value_and_nothing_else_and_heals() {
     let filler = scene.at("mount/filler");
     // One page less than full: the marker fits, the value does not. Then none at all.
     for spare in [4096, 0] {
-        let status = rustix::fs::statvfs(&scene.at("mount")).unwrap();
+        let status = rustix::fs::statvfs(scene.at("mount")).unwrap();
         fs::write(&filler, vec![0; usize::try_from(status.f_bavail * status.f_bsize - spare).unwrap()]).unwrap();
         let failed = refusal(deliver(&place, &etl(1)).await);
         assert_eq!(failed.reason, Reason::Full, "{failed}");

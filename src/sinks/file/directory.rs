@@ -239,4 +239,27 @@ mod tests {
         assert!(failed.detail.contains(&format!("`{}` is a symbolic link", base.join("link").display())), "{failed}");
         assert!(failed.detail.contains(&format!("below `{}`", base.join("real/inner").display())), "{failed}");
     }
+
+    #[test]
+    fn a_file_that_was_written_replaced_or_removed_is_no_longer_what_was_read() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = Directory::open(&root.path().canonicalize().unwrap()).unwrap();
+        let path = root.path().join("token");
+        let read = || directory.read("token").unwrap().map(|found| found.identity);
+        assert!(directory.still("token", None).unwrap());
+        std::fs::write(&path, "one").unwrap();
+        assert!(!directory.still("token", None).unwrap());
+
+        let before = read();
+        assert!(directory.still("token", before).unwrap());
+        std::fs::write(&path, "four").unwrap();
+        assert!(!directory.still("token", before).unwrap());
+
+        let before = read();
+        std::fs::write(root.path().join("new"), "four").unwrap();
+        std::fs::rename(root.path().join("new"), &path).unwrap();
+        assert!(!directory.still("token", before).unwrap());
+        std::fs::remove_file(&path).unwrap();
+        assert!(!directory.still("token", before).unwrap());
+    }
 }
