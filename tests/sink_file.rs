@@ -590,6 +590,30 @@ async fn of_two_writers_one_wins_and_no_reader_sees_half_a_value() {
     reader.join().unwrap();
 }
 
+/// A reader removes left-over files, and a writer's file is unlocked for a moment after it was made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_that_clean_up_never_disturb_a_living_writer() {
+    let scene = Scene::new();
+    fs::create_dir(scene.at("mount")).unwrap();
+    let _mounted = Mounted::new(&["-t", "tmpfs", "-o", "size=1m", "rotad-test"], &scene.at("mount"));
+    let path = scene.at("mount/token");
+    let done = Arc::new(AtomicBool::new(false));
+    let reader = {
+        let (done, place) = (Arc::clone(&done), raw(path.clone()));
+        tokio::spawn(async move {
+            while !done.load(Ordering::SeqCst) {
+                place.read(&question("etl")).await.unwrap();
+            }
+        })
+    };
+    let place = raw(path);
+    for number in 0..3000 {
+        assert_eq!(deliver(&place, &etl(number)).await, WriteOutcome::Written, "{number}");
+    }
+    done.store(true, Ordering::SeqCst);
+    reader.await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_that_hangs_is_given_up_keeps_the_place_busy_and_never_lands_later() {
     let scene = Scene::new();
