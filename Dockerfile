@@ -10,27 +10,22 @@ COPY . .
 # A target of its own keeps `crt-static` away from build scripts and procedural macros. glibc's static
 # build resolves names through /etc/hosts and DNS without any shared library.
 ENV RUSTFLAGS="-C target-feature=+crt-static"
-SHELL ["/bin/bash", "-o", "errexit", "-o", "pipefail", "-c"]
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    host="$(rustc -vV | sed -n 's/^host: //p')"; \
-    cargo build --release --locked --no-default-features --target "$host"; \
+    host="$(rustc --print host-tuple)" && \
+    cargo build --release --locked --no-default-features --target "$host" && \
     install -D -m 0755 "target/$host/release/rotad" /image/usr/bin/rotad
 # What a static program still looks for, and rotad's own directories.
-RUN install -d -m 0755 /image/etc/ssl/certs /image/etc/rotad; \
-    cp /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/; \
-    echo 'rotad:x:65532:65532:rotad:/var/lib/rotad:/sbin/nologin' > /image/etc/passwd; \
-    echo 'rotad:x:65532:' > /image/etc/group; \
-    echo 'hosts: files dns' > /image/etc/nsswitch.conf; \
-    install -d -m 0700 /state /state/var /state/var/lib /state/run; \
-    install -d -m 0700 -o 65532 -g 65532 /state/var/lib/rotad; \
-    install -d -m 0755 -o 65532 -g 65532 /state/run/rotad; \
-    chmod 0755 /state/var /state/var/lib /state/run
+RUN install -d -m 0755 /image/etc/ssl/certs /image/etc/rotad /image/run /image/var/lib && \
+    install -d -m 0755 -o 65532 -g 65532 /image/run/rotad && \
+    install -d -m 0700 -o 65532 -g 65532 /image/var/lib/rotad && \
+    cp /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ && \
+    echo 'rotad:x:65532:65532:rotad:/var/lib/rotad:/sbin/nologin' > /image/etc/passwd && \
+    echo 'rotad:x:65532:' > /image/etc/group && \
+    echo 'hosts: files dns' > /image/etc/nsswitch.conf
 
 FROM scratch
 COPY --from=build /image/ /
-COPY --from=build /state/var/ /var/
-COPY --from=build /state/run/ /run/
 # By number, so that `runAsNonRoot` of Kubernetes can see that it is not root.
 USER 65532:65532
 WORKDIR /var/lib/rotad
