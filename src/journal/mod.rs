@@ -1,10 +1,32 @@
 //! The journal: the durable record of intents and outcomes. Never a token's value.
 
+pub mod sqlite;
+
+use std::sync::Arc;
+use std::time::Duration;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use thiserror::Error;
 
 use crate::rotation::{CredentialName, Entry, InstallationId, Moment};
+
+pub use sqlite::SqliteJournal;
+
+/// The fact under which the clock's mark is kept: a `Moment` as JSON.
+pub const CLOCK_MARK: &str = "clock_mark";
+
+/// One durable commit, as it is told to whoever watches the journal (a histogram).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Commit {
+    /// From the begin of the transaction until it was durable.
+    pub took: Duration,
+    /// How many saves and other writes shared it.
+    pub writes: usize,
+}
+
+/// Is called after each commit, on the thread that made it: it must not block.
+pub type Observer = Arc<dyn Fn(Commit) + Send + Sync>;
 
 /// Whose life this journal is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +70,7 @@ pub enum JournalError {
     /// Another process has the journal open for writing.
     #[error("{0}")]
     InUse(String),
-    /// It can't be opened: path, permission, not a journal, or written by a newer rotad.
+    /// It can't be opened or read: path, permission, not a journal, damaged, or written by a newer rotad.
     #[error("{0}")]
     Unusable(String),
     /// The row changed since it was loaded: another writer is at work.
@@ -71,7 +93,8 @@ pub trait Journal: Send + Sync {
     async fn load_after(&self, after: Option<&CredentialName>, limit: usize) -> Result<Vec<(CredentialName, Row)>, JournalError>;
 
     /// Saves state and entries together, durably, and gives the row's new version. Saves that come
-    /// at the same time may share a commit.
+    /// at the same time may share a commit, but not each other's failures. Once called it may be
+    /// carried out even if nobody waits for the answer any more.
     async fn save(&self, save: Save) -> Result<u64, JournalError>;
 
     /// A named fact beside the credentials (the clock's last mark, an admin token's fingerprint).
@@ -87,6 +110,11 @@ pub trait Journal: Send + Sync {
     /// Whether a durable write works now (used while the journal was seen unwritable).
     async fn probe(&self) -> Result<(), JournalError>;
 
-    /// The clock's mark is saved with each commit, so that time spent stopped can be counted.
+    /// Notes the clock's mark, which the next commit saves (as the fact `CLOCK_MARK`), so that time
+    /// spent stopped can be counted. It makes no commit of its own.
     async fn mark_clock(&self, now: Moment) -> Result<(), JournalError>;
+
+    /// Ends the writing: what was asked for before is durable (or answered with its error) when this
+    /// returns, and the lock is given back; what is asked for later is refused. Harmless to repeat.
+    async fn close(&self) {}
 }

@@ -1,0 +1,189 @@
+//! The one thread that writes: what comes while a commit is under way shares the next one.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, params};
+use tokio::sync::{mpsc, oneshot};
+
+use super::error::unwritable;
+use super::lock::Lock;
+use crate::journal::{CLOCK_MARK, Commit, JournalError, Observer, Save};
+use crate::rotation::Moment;
+
+/// The most writes of one transaction: it bounds what one failure makes to be tried again, and a
+/// commit's length (some 20 KiB each go to the log before the disk is waited for).
+const BATCH_MAX: usize = 256;
+
+/// The most history lines that one transaction prunes, so that saves don't wait long behind it.
+pub(super) const PRUNE_MAX: u64 = 2_000;
+
+/// How much a probe writes: about the room of a dozen saves, so that a disk with a last free page does not pass.
+const PROBE_BYTES: i64 = 64 * 1024;
+
+/// What a transaction may hold. Each gives a number: a save the new version, a pruning how many lines went.
+pub(super) enum Write {
+    Save(Save),
+    SetFact { name: String, value: String },
+    Prune { before: Timestamp },
+    Probe,
+}
+
+pub(super) struct Job {
+    pub(super) write: Write,
+    pub(super) reply: oneshot::Sender<Result<u64, JournalError>>,
+}
+
+/// The clock's latest mark, until a commit takes it along.
+pub(super) type Mark = Arc<Mutex<Option<Moment>>>;
+
+pub(super) struct Writer {
+    pub(super) connection: Connection,
+    pub(super) lock: Arc<Lock>,
+    pub(super) path: PathBuf,
+    pub(super) mark: Mark,
+    pub(super) observer: Observer,
+}
+
+impl Writer {
+    /// Writes until every sender is gone and the queue is empty.
+    pub(super) fn run(self, mut jobs: mpsc::Receiver<Job>) {
+        let mut batch = Vec::with_capacity(BATCH_MAX);
+        while let Some(job) = jobs.blocking_recv() {
+            batch.push(job);
+            while batch.len() < BATCH_MAX
+                && let Ok(job) = jobs.try_recv()
+            {
+                batch.push(job);
+            }
+            let (writes, replies): (Vec<Write>, Vec<_>) = batch.drain(..).map(|job| (job.write, job.reply)).unzip();
+            for (reply, result) in replies.into_iter().zip(self.commit(&writes)) {
+                // Whoever asked may have been cancelled; what was written stays written.
+                let _ = reply.send(result);
+            }
+        }
+        // A last mark, so that a clean stop is counted to its end; without it a little more time counts as stopped.
+        if self.mark.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+            let _ = self.attempt(&[]);
+        }
+    }
+
+    /// One durable write before the journal is used, so that a full disk or a read-only one shows at the start.
+    pub(super) fn prove_writable(&self) -> Result<(), JournalError> {
+        match self.attempt(&[Write::Probe]) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(JournalError::Unusable(error.to_string())),
+        }
+    }
+
+    /// Commits all of `writes` together, or, if that fails, each alone, so that none fails for another's sake.
+    fn commit(&self, writes: &[Write]) -> Vec<Result<u64, JournalError>> {
+        match self.attempt(writes) {
+            Ok(results) => results,
+            Err(_) if writes.len() > 1 => writes
+                .iter()
+                .map(|write| self.attempt(std::slice::from_ref(write)).and_then(|mut results| results.pop().unwrap_or(Ok(0))))
+                .collect(),
+            Err(error) => vec![Err(error)],
+        }
+    }
+
+    /// One transaction. The outer error: nothing was recorded. An inner one: this write was refused (a conflict).
+    fn attempt(&self, writes: &[Write]) -> Result<Vec<Result<u64, JournalError>>, JournalError> {
+        if !self.lock.still_there() {
+            return Err(JournalError::Unwritable(format!(
+                "journal `{}` was deleted or replaced while rotad runs: put it back, or restart rotad, which then uses what is there",
+                self.path.display()
+            )));
+        }
+        let started = Instant::now();
+        let mark = self.mark.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match self.transact(writes, mark) {
+            Ok(results) => {
+                (self.observer)(Commit { took: started.elapsed(), writes: writes.len() });
+                Ok(results)
+            }
+            Err(error) => {
+                if !self.connection.is_autocommit() {
+                    // A failure here shows again at the next begin.
+                    let _ = self.connection.execute_batch("ROLLBACK");
+                }
+                let mut latest = self.mark.lock().unwrap_or_else(PoisonError::into_inner);
+                *latest = latest.take().or(mark);
+                Err(unwritable(&self.path, &error))
+            }
+        }
+    }
+
+    fn transact(&self, writes: &[Write], mark: Option<Moment>) -> rusqlite::Result<Vec<Result<u64, JournalError>>> {
+        self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let results = writes.iter().map(|write| self.write(write)).collect::<rusqlite::Result<Vec<_>>>()?;
+        if let Some(mark) = mark {
+            let json = serde_json::to_string(&mark).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+            self.set_fact(CLOCK_MARK, &json)?;
+        }
+        self.connection.prepare_cached("COMMIT")?.execute([])?;
+        Ok(results)
+    }
+
+    fn write(&self, write: &Write) -> rusqlite::Result<Result<u64, JournalError>> {
+        match write {
+            Write::Save(save) => self.save(save),
+            Write::SetFact { name, value } => self.set_fact(name, value).map(Ok),
+            Write::Prune { before } => self.prune(*before).map(Ok),
+            Write::Probe => self.probe().map(Ok),
+        }
+    }
+
+    /// The version is compared by the statement that writes, so a conflict has written nothing.
+    fn save(&self, save: &Save) -> rusqlite::Result<Result<u64, JournalError>> {
+        let (name, wake_at) = (save.credential.as_str(), save.wake_at.to_string());
+        let version = save.expected.map_or(1, |version| version.saturating_add(1));
+        let stored = |version: u64| i64::try_from(version).unwrap_or(i64::MAX);
+        let changed = match save.expected {
+            None => self
+                .connection
+                .prepare_cached(
+                    "INSERT INTO credentials (name, version, wake_at, state) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+                )?
+                .execute(params![name, stored(version), wake_at, save.state])?,
+            Some(expected) => self
+                .connection
+                .prepare_cached("UPDATE credentials SET version = ?2, wake_at = ?3, state = ?4 WHERE name = ?1 AND version = ?5")?
+                .execute(params![name, stored(version), wake_at, save.state, stored(expected)])?,
+        };
+        if changed == 0 {
+            return Ok(Err(JournalError::Conflict(save.credential.clone())));
+        }
+        let mut insert =
+            self.connection.prepare_cached("INSERT INTO history (at, credential, what, entry) VALUES (?1, ?2, ?3, ?4)")?;
+        for entry in &save.entries {
+            let json = serde_json::to_string(entry).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+            insert.execute(params![entry.at.as_microsecond(), name, entry.what.as_str(), json])?;
+        }
+        Ok(Ok(version))
+    }
+
+    fn set_fact(&self, name: &str, value: &str) -> rusqlite::Result<u64> {
+        let mut replace = self.connection.prepare_cached("INSERT OR REPLACE INTO facts (name, value) VALUES (?1, ?2)")?;
+        replace.execute(params![name, value]).map(|_| 0)
+    }
+
+    /// Random, since SQLite writes no page whose content stays the same.
+    fn probe(&self) -> rusqlite::Result<u64> {
+        let mut replace = self
+            .connection
+            .prepare_cached("INSERT OR REPLACE INTO facts (name, value) VALUES ('probe', hex(randomblob(?1 / 2)))")?;
+        replace.execute([PROBE_BYTES]).map(|_| 0)
+    }
+
+    fn prune(&self, before: Timestamp) -> rusqlite::Result<u64> {
+        let mut delete = self
+            .connection
+            .prepare_cached("DELETE FROM history WHERE id IN (SELECT id FROM history WHERE at < ?1 ORDER BY at LIMIT ?2)")?;
+        let removed = delete.execute(params![before.as_microsecond(), i64::try_from(PRUNE_MAX).unwrap_or(i64::MAX)])?;
+        Ok(u64::try_from(removed).unwrap_or(u64::MAX))
+    }
+}

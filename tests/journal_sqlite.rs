@@ -1,0 +1,388 @@
+//! The SQLite journal: the contract of every journal, and what only a file on a disk can meet.
+//! Runs as root: it mounts small file systems to fill them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests are tests too
+
+#[path = "support/journal_contract.rs"]
+mod journal_contract;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use rotad::journal::{Journal, JournalError, Save, SqliteJournal};
+use rotad::rotation::Happened;
+use tempfile::TempDir;
+
+use journal_contract::{Commits, Opened, at, entry, name, save};
+
+/// Tells the child of a test which journal it works on.
+const CHILD: &str = "ROTAD_TEST_JOURNAL";
+
+async fn open_new() -> Opened {
+    let directory = tempfile::tempdir().unwrap();
+    let commits = Arc::new(Commits::default());
+    let journal = SqliteJournal::open(&directory.path().join("journal.db"), at(0), commits.observer()).unwrap();
+    Opened { journal: Arc::new(journal), commits, _keep: Box::new(directory) }
+}
+
+journal_contract!(open_new);
+
+fn open(path: &Path) -> Result<SqliteJournal, JournalError> {
+    SqliteJournal::open(path, at(0), Arc::new(|_| {}))
+}
+
+fn unusable(result: Result<SqliteJournal, JournalError>) -> String {
+    match result {
+        Err(JournalError::Unusable(text)) => text,
+        other => panic!("expected `Unusable`, found {other:?}"),
+    }
+}
+
+fn in_directory() -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal.db");
+    (directory, path)
+}
+
+/// A journal with 300 credentials, closed.
+async fn filled(path: &Path) {
+    let journal = Arc::new(open(path).unwrap());
+    let tasks: Vec<_> = (0..300)
+        .map(|n| {
+            let journal = Arc::clone(&journal);
+            tokio::spawn(async move { journal.save(save(&format!("c{n}"), None, &"x".repeat(500))).await.unwrap() })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    journal.close().await;
+}
+
+/// This test again, in a process of its own, with `path` as its journal.
+fn spawn_child(test: &str, path: &Path) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .env(CHILD, path)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn child_journal() -> Option<PathBuf> {
+    std::env::var_os(CHILD).map(PathBuf::from)
+}
+
+/// Eight tasks that save until the process is killed, and tell each answer: `saved <name> <version>`.
+async fn save_until_killed(path: &Path) {
+    let journal = Arc::new(open(path).unwrap());
+    let tasks: Vec<_> = (0..8)
+        .map(|task| {
+            let journal = Arc::clone(&journal);
+            tokio::spawn(async move {
+                let mut version = None;
+                loop {
+                    let next = version.map_or(1, |version: u64| version + 1);
+                    let entries = vec![entry(0, Happened::Attempted), entry(0, Happened::Confirmed)];
+                    let saved =
+                        journal.save(Save { entries, ..save(&format!("c{task}"), version, &next.to_string()) }).await.unwrap();
+                    version = Some(saved);
+                    let mut out = std::io::stdout().lock();
+                    writeln!(out, "\nsaved c{task} {saved}").unwrap();
+                    out.flush().unwrap();
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        let () = task.await.unwrap();
+    }
+}
+
+/// Reads what the child tells until `enough` saves, and goes on to the end once `at_enough` was called.
+fn follow(child: &mut Child, enough: usize, at_enough: impl FnOnce(&mut Child)) -> BTreeMap<String, u64> {
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (mut told, mut count, mut at_enough) = (BTreeMap::new(), 0, Some(at_enough));
+    while let Some(Ok(line)) = lines.next() {
+        let words: Vec<&str> = line.split(' ').collect();
+        // A line that the kill cut short is no answer that anybody saw.
+        if let ["saved", name, version] = words[..]
+            && let Ok(version) = version.parse()
+        {
+            told.insert(name.to_owned(), version);
+            count += 1;
+        }
+        if count >= enough
+            && let Some(at_enough) = at_enough.take()
+        {
+            at_enough(child);
+        }
+    }
+    assert!(at_enough.is_none(), "the child ended after {count} saves");
+    told
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_that_was_answered_is_lost_by_kill_9() {
+    if let Some(path) = child_journal() {
+        return save_until_killed(&path).await;
+    }
+    let (_directory, path) = in_directory();
+    for round in 1..=3 {
+        let _ = std::fs::remove_file(&path);
+        let mut child = spawn_child("nothing_that_was_answered_is_lost_by_kill_9", &path);
+        let told = follow(&mut child, 100 * round, |child| child.kill().unwrap());
+        child.wait().unwrap();
+        assert_eq!(told.len(), 8);
+        let journal = open(&path).expect("the kernel released the lock");
+        for (credential, version) in told {
+            let row = journal.load(&name(&credential)).await.unwrap().unwrap();
+            assert!(row.version >= version, "`{credential}` was answered {version}, the journal has {}", row.version);
+            assert_eq!(row.state, row.version.to_string(), "state and version are of one save");
+            let lines = journal.history(Some(&name(&credential)), usize::MAX).await.unwrap();
+            assert_eq!(lines.len() as u64, 2 * row.version, "entries and version are of the same saves");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_process_is_refused_and_told_who_has_it_and_may_read_meanwhile() {
+    if let Some(path) = child_journal() {
+        return save_until_killed(&path).await;
+    }
+    let (directory, path) = in_directory();
+    let link = directory.path().join("link.db");
+    let mut child = spawn_child("a_second_process_is_refused_and_told_who_has_it_and_may_read_meanwhile", &path);
+    let runtime = tokio::runtime::Handle::current();
+    let told = tokio::task::block_in_place(|| {
+        follow(&mut child, 50, |child| {
+            let expected = format!("is in use by process {} on", child.id());
+            let error = open(&path).unwrap_err();
+            assert!(matches!(&error, JournalError::InUse(text) if text.contains(&expected)), "{error}");
+            // Another path to the same file has another lock file; the lock on the file itself still stands.
+            std::fs::hard_link(&path, &link).unwrap();
+            assert!(matches!(open(&link), Err(JournalError::InUse(_))));
+            runtime.block_on(reads_follow_the_writer(&path));
+            child.kill().unwrap();
+        })
+    });
+    child.wait().unwrap();
+    assert_eq!(told.len(), 8);
+    let journal = open(&path).unwrap();
+    assert_eq!(journal.load_after(None, 100).await.unwrap().len(), 8);
+}
+
+/// A reader in this process sees the other process's saves, whole ones only, and can't write.
+async fn reads_follow_the_writer(path: &Path) {
+    let reader = SqliteJournal::open_read_only(path).unwrap();
+    let first = reader.load(&name("c0")).await.unwrap().unwrap().version;
+    loop {
+        let row = reader.load(&name("c0")).await.unwrap().unwrap();
+        assert_eq!(row.state, row.version.to_string());
+        if row.version > first + 3 {
+            break;
+        }
+    }
+    assert!(!reader.history(None, 10).await.unwrap().is_empty());
+    let error = reader.save(save("c0", Some(first), "wrong")).await.unwrap_err();
+    assert!(matches!(&error, JournalError::Unwritable(text) if text.ends_with("was opened for reading only")), "{error}");
+}
+
+#[tokio::test]
+async fn a_journal_keeps_identity_rows_and_facts_when_it_is_opened_again() {
+    let (_directory, path) = in_directory();
+    let first = open(&path).unwrap();
+    first.save(save("etl", None, "{}")).await.unwrap();
+    first.set_fact("fact", "value".to_owned()).await.unwrap();
+    let error = open(&path).unwrap_err();
+    assert!(matches!(&error, JournalError::InUse(text) if text.contains(&std::process::id().to_string())), "{error}");
+    let identity = first.identity();
+    drop(first);
+    let again = SqliteJournal::open(&path, at(1_000), Arc::new(|_| {})).unwrap();
+    assert_eq!(again.identity(), identity);
+    assert_eq!(again.identity().created_at, at(0));
+    assert_eq!(again.load(&name("etl")).await.unwrap().map(|row| row.version), Some(1));
+    assert_eq!(again.fact("fact").await.unwrap().as_deref(), Some("value"));
+    drop(again);
+    std::fs::remove_file(&path).unwrap();
+    assert_ne!(open(&path).unwrap().identity().installation, identity.installation, "a new journal is a new installation");
+}
+
+#[tokio::test]
+async fn every_file_of_a_journal_is_for_its_owner_alone() {
+    let (directory, path) = in_directory();
+    let journal = open(&path).unwrap();
+    journal.save(save("etl", None, "{}")).await.unwrap();
+    let mut names = Vec::new();
+    for file in std::fs::read_dir(directory.path()).unwrap() {
+        let file = file.unwrap();
+        names.push(file.file_name().into_string().unwrap());
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", file.path());
+    }
+    names.sort();
+    assert_eq!(names, ["journal.db", "journal.db-shm", "journal.db-wal", "journal.db.lock"]);
+}
+
+#[test]
+fn a_journal_that_can_not_be_is_refused_with_what_to_do() {
+    let (directory, path) = in_directory();
+    let text = unusable(open(&directory.path().join("absent/journal.db")));
+    assert!(text.contains("absent` of journal") && text.contains("create it"), "{text}");
+    let text = unusable(open(directory.path()));
+    assert!(text.contains("is not a regular file"), "{text}");
+    let text = unusable(SqliteJournal::open_read_only(&path));
+    assert!(text.contains("does not exist: rotad has not run yet"), "{text}");
+    assert!(!path.exists(), "reading makes no journal");
+
+    std::fs::write(&path, "not a database, whatever its name says ".repeat(100)).unwrap();
+    for text in [unusable(open(&path)), unusable(SqliteJournal::open_read_only(&path))] {
+        assert!(text.contains("is damaged or not a journal of rotad") && text.contains("or delete `"), "{text}");
+    }
+    std::fs::write(&path, "").unwrap();
+    assert!(open(&path).is_ok(), "an empty file is a journal that never began");
+}
+
+#[tokio::test]
+async fn a_damaged_or_newer_journal_and_a_foreign_database_are_refused() {
+    let (directory, path) = in_directory();
+    filled(&path).await;
+    let whole = std::fs::read(&path).unwrap();
+
+    std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    let text = unusable(open(&path));
+    assert!(text.contains("is damaged") && text.contains("or delete `"), "{text}");
+
+    std::fs::write(&path, &whole).unwrap();
+    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    for text in [unusable(open(&path)), unusable(SqliteJournal::open_read_only(&path))] {
+        assert!(text.contains("was written by a newer rotad (its schema has version 99, this rotad knows up to 1)"), "{text}");
+    }
+
+    let foreign = directory.path().join("foreign.db");
+    rusqlite::Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE theirs (x)").unwrap();
+    let before = std::fs::read(&foreign).unwrap();
+    let text = unusable(open(&foreign));
+    assert!(text.contains("is an SQLite database, but not a journal of rotad"), "{text}");
+    assert_eq!(std::fs::read(&foreign).unwrap(), before, "a foreign database is not touched");
+}
+
+#[test]
+fn a_directory_that_rotads_user_can_not_write_to_is_named() {
+    let (directory, path) = in_directory();
+    drop(open(&path).unwrap());
+    let closed = directory.path().join("closed");
+    std::fs::create_dir(&closed).unwrap();
+    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    // The user id is a thread's own, so only this one becomes nobody.
+    let texts = std::thread::spawn(move || {
+        let nobody = rustix::process::Uid::from_raw(65_534);
+        rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+        [unusable(open(&path)), unusable(open(&closed.join("journal.db")))]
+    });
+    for text in texts.join().unwrap() {
+        assert!(text.contains("can't be opened for writing (Permission denied"), "{text}");
+        assert!(text.contains("must be writable for the user that rotad runs as"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_journal_that_was_deleted_under_rotad_takes_no_more_writes() {
+    let (directory, path) = in_directory();
+    let journal = open(&path).unwrap();
+    journal.save(save("etl", None, "{}")).await.unwrap();
+    let elsewhere = directory.path().join("elsewhere.db");
+    std::fs::rename(&path, &elsewhere).unwrap();
+    let error = journal.save(save("etl", Some(1), "{}")).await.unwrap_err();
+    assert!(matches!(&error, JournalError::Unwritable(text) if text.contains("was deleted or replaced")), "{error}");
+    assert!(matches!(open(&path), Err(JournalError::InUse(_))), "a deleted database does not end the hold");
+    std::fs::rename(&elsewhere, &path).unwrap();
+    assert_eq!(journal.save(save("etl", Some(1), "{}")).await.unwrap(), 2);
+}
+
+/// A small file system of its own.
+struct Small {
+    directory: TempDir,
+}
+
+impl Small {
+    fn mount() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(directory.path()));
+        Self { directory }
+    }
+
+    fn journal(&self) -> PathBuf {
+        self.directory.path().join("journal.db")
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.directory.path().join("filler")
+    }
+
+    /// Leaves no room.
+    fn fill(&self) {
+        let mut file = std::fs::File::create(self.filler()).unwrap();
+        let error = std::iter::repeat_with(|| file.write_all(&[7; 1_024])).find_map(Result::err).unwrap();
+        assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+    }
+
+    fn make_room(&self) {
+        std::fs::remove_file(self.filler()).unwrap();
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        run(Command::new("umount").arg(self.directory.path()));
+    }
+}
+
+fn run(command: &mut Command) {
+    let status = command.status().unwrap();
+    assert!(status.success(), "{command:?}: {status} (these tests run as root)");
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_and_the_journal_works_again_when_there_is_room() {
+    let small = Small::mount();
+    let journal = open(&small.journal()).unwrap();
+    assert_eq!(journal.save(save("etl", None, "before")).await.unwrap(), 1);
+    small.fill();
+    let large = "x".repeat(100_000);
+    for _ in 0..3 {
+        let refused = Save { entries: vec![entry(0, Happened::Issued)], ..save("etl", Some(1), &large) };
+        let error = journal.save(refused).await.unwrap_err();
+        assert!(matches!(&error, JournalError::Unwritable(text) if text.contains("is full: make room")), "{error}");
+    }
+    assert!(matches!(journal.probe().await, Err(JournalError::Unwritable(_))));
+    let row = journal.load(&name("etl")).await.unwrap().unwrap();
+    assert_eq!((row.version, row.state.as_str()), (1, "before"), "reading goes on, and nothing half-done shows");
+    assert_eq!(journal.history(None, 10).await.unwrap(), []);
+
+    small.make_room();
+    journal.probe().await.unwrap();
+    assert_eq!(journal.save(save("etl", Some(1), &large)).await.unwrap(), 2);
+    drop(journal);
+    let row = open(&small.journal()).unwrap().load(&name("etl")).await.unwrap().unwrap();
+    assert_eq!((row.version, row.state), (2, large));
+}
+
+#[test]
+fn a_full_or_read_only_disk_is_refused_at_the_start() {
+    let small = Small::mount();
+    small.fill();
+    let text = unusable(open(&small.journal()));
+    assert!(text.contains("is full: make room"), "{text}");
+    small.make_room();
+    drop(open(&small.journal()).unwrap());
+    small.fill();
+    let text = unusable(open(&small.journal()));
+    assert!(text.contains("is full: make room"), "{text}");
+    small.make_room();
+    run(Command::new("mount").args(["-o", "remount,ro"]).arg(small.directory.path()));
+    let text = unusable(open(&small.journal()));
+    assert!(text.contains("its file system is read-only"), "{text}");
+}
