@@ -143,6 +143,8 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     fn limiter(per_second: Option<u32>, in_flight: Option<usize>) -> Limiter {
@@ -180,9 +182,9 @@ mod tests {
         assert!(limiter.admit(Line::Usual).await.is_some());
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_revocation_goes_before_those_who_wait_and_gives_up_after_5_seconds() {
-        let paced = Arc::new(limiter(Some(1), None));
+    #[tokio::test]
+    async fn a_revocation_goes_before_those_who_wait() {
+        let paced = Arc::new(limiter(Some(5), None));
         assert!(paced.admit(Line::Usual).await.is_some());
         let order = Arc::new(Mutex::new(Vec::new()));
         let mut tasks = Vec::new();
@@ -198,23 +200,16 @@ mod tests {
             task.await.unwrap();
         }
         assert_eq!(order.lock().unwrap()[0], Line::Urgent);
-
-        let full = limiter(None, Some(1));
-        let _held = full.admit(Line::Usual).await;
-        let start = Instant::now();
-        assert!(full.admit(Line::Urgent).await.is_none());
-        assert_eq!(start.elapsed().as_secs(), 5);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn without_limits_nobody_waits() {
         let limiter = limiter(None, None);
-        let start = Instant::now();
         let mut slots = Vec::new();
         for _ in 0..10_000 {
-            slots.push(limiter.admit(Line::Usual).await);
+            // Polled once: whoever would have to wait is not ready.
+            slots.push(limiter.admit(Line::Usual).now_or_never().flatten());
         }
         assert!(slots.iter().all(Option::is_some));
-        assert_eq!(start.elapsed(), Duration::ZERO);
     }
 }
