@@ -1,9 +1,21 @@
 //! The provider: MotherDuck's admin API, as far as rotation needs it.
 
+mod admin_token;
+mod answer;
+mod client;
+mod limiter;
+mod observer;
+#[cfg(feature = "stand-in")]
+pub mod stand_in;
+
 use async_trait::async_trait;
 
 use crate::rotation::{Account, IssueOutcome, IssueRequest, ListOutcome, RevokeOutcome, TokenId, VerifyOutcome};
 use crate::secret::Secret;
+
+pub use client::{Client, Options, Probe, TimeLimits};
+pub use limiter::Limits;
+pub use observer::{Code, Observer, Operation, Unobserved};
 
 /// Issues, lists and revokes the tokens of one organization's accounts.
 ///
