@@ -1,1 +1,178 @@
-//! (to come)
+//! The engine: wakes what is due, bounds the workers, and carries out what the core says.
+
+mod limits;
+mod scheduler;
+mod standing;
+mod summary;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::{SignedDuration, Timestamp};
+use tracing::{error, info};
+
+pub use limits::BlastRadius;
+pub use scheduler::{Command, Handle, Scheduler};
+pub use standing::Standings;
+pub use summary::summarize;
+
+use crate::clock::Clock;
+use crate::journal::{Journal, JournalError};
+use crate::metrics::{Metrics, SinkOperation, sink_of};
+use crate::motherduck::Provider;
+use crate::rotation::{CredentialName, DeliveryId, Entry, Facts, Moment, Policy, RotationId};
+use crate::secret::Secret;
+use crate::sinks::Places;
+use crate::snapshot::{Board, JournalState, OrganizationIndex};
+use worker::{Ended, Values};
+
+/// How soon a credential is tried again whose journal failed: disks fill and empty in minutes.
+const JOURNAL_RETRY: SignedDuration = SignedDuration::from_secs(5);
+
+/// The clients of every configured organization.
+pub type Providers = Arc<BTreeMap<Arc<str>, Arc<dyn Provider>>>;
+
+/// One configured credential, ready for a turn. Made anew for each turn, so that 100,000 idle ones
+/// cost what their configuration costs.
+pub struct Member {
+    pub policy: Policy,
+    pub places: Places,
+    pub providers: Providers,
+    pub organization: OrganizationIndex,
+    /// When the last known due time was, for the schedule's lag.
+    pub due_at: Option<Timestamp>,
+}
+
+impl Member {
+    fn observe_lag(&self, metrics: &Metrics, began: Timestamp) {
+        if let Some(due_at) = self.due_at {
+            metrics.schedule_lag(began.duration_since(due_at).max(SignedDuration::ZERO));
+        }
+    }
+}
+
+/// The configured credentials, as the engine needs them.
+pub trait Roster: Send + Sync {
+    fn names(&self) -> Vec<CredentialName>;
+
+    /// `None` for a credential that is not configured.
+    fn member(&self, name: &CredentialName) -> Option<Member>;
+
+    /// How many credentials each organization has.
+    fn sizes(&self) -> BTreeMap<Arc<str>, usize>;
+}
+
+/// Is told of every step that was recorded: the log, or the demo's narrator.
+pub trait Witness: Send + Sync {
+    fn happened(&self, credential: &CredentialName, entry: &Entry);
+}
+
+/// What every worker shares.
+pub struct Engine {
+    pub witness: Arc<dyn Witness>,
+    pub journal: Arc<dyn Journal>,
+    pub clock: Arc<Clock>,
+    pub metrics: Arc<Metrics>,
+    pub board: Arc<Board>,
+    facts: Facts,
+    limits: Mutex<BlastRadius>,
+    standings: Mutex<Standings>,
+    /// Values that a delivery still needs, between the turns of their credentials.
+    values: Mutex<BTreeMap<CredentialName, Values>>,
+    journal_failing: AtomicBool,
+}
+
+/// What an engine is made of.
+pub struct Parts {
+    pub witness: Arc<dyn Witness>,
+    pub journal: Arc<dyn Journal>,
+    pub clock: Arc<Clock>,
+    pub metrics: Arc<Metrics>,
+    pub board: Arc<Board>,
+    pub limits: BlastRadius,
+}
+
+impl Engine {
+    pub fn new(parts: Parts) -> Self {
+        let Parts { witness, journal, clock, metrics, board, limits } = parts;
+        let identity = journal.identity();
+        let facts = Facts {
+            installation: identity.installation,
+            journal_created_at: identity.created_at,
+            process: crate::rotation::ProcessId(random()),
+            process_since: clock.now(),
+        };
+        Self {
+            witness,
+            journal,
+            clock,
+            metrics,
+            board,
+            facts,
+            limits: Mutex::new(limits),
+            standings: Mutex::default(),
+            values: Mutex::default(),
+            journal_failing: AtomicBool::new(false),
+        }
+    }
+
+    pub fn limits(&self) -> MutexGuard<'_, BlastRadius> {
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn standings(&self) -> MutexGuard<'_, Standings> {
+        self.standings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_values(&self, name: &CredentialName) -> Values {
+        self.values.lock().unwrap_or_else(PoisonError::into_inner).remove(name).unwrap_or_default()
+    }
+
+    fn keep_value(&self, name: &CredentialName, rotation: RotationId, value: Secret) {
+        let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+        values.entry(name.clone()).or_default().insert(rotation, value);
+    }
+
+    fn observe_sink(&self, delivery: &DeliveryId, operation: SinkOperation, began: Moment) {
+        if let Some(kind) = sink_of(delivery) {
+            let took = self.clock.now().wall.duration_since(began.wall).max(SignedDuration::ZERO);
+            self.metrics.sink_request(kind, operation, took);
+        }
+    }
+
+    /// A turn whose journal failed has done nothing more: it begins anew from what is recorded.
+    fn journal_failed(&self, name: &CredentialName, error: &JournalError) -> Ended {
+        let now = self.clock.now().wall;
+        match error {
+            JournalError::Conflict(_) => {
+                error!(credential = %name, %error, "another writer is at work on this journal: stop one of the two")
+            }
+            JournalError::Unwritable(_) | JournalError::Unusable(_) | JournalError::InUse(_) => {
+                self.board.journal(JournalState::Unwritable);
+                if !self.journal_failing.swap(true, Ordering::Relaxed) {
+                    error!(credential = %name, %error, "the journal can't be written: nothing is issued, delivered or revoked until it can");
+                }
+            }
+        }
+        Ended { wake_at: now + JOURNAL_RETRY, summary: None }
+    }
+
+    fn journal_works(&self) {
+        if self.journal_failing.swap(false, Ordering::Relaxed) {
+            info!("the journal can be written again");
+        }
+        self.board.journal(JournalState::Writable);
+    }
+
+    pub(crate) fn is_journal_failing(&self) -> bool {
+        self.journal_failing.load(Ordering::Relaxed)
+    }
+}
+
+/// 64 random bits from the kernel. Should it have none to give, ids stay unique by their time and
+/// installation, so that is no reason to stop.
+fn random() -> u64 {
+    getrandom::u64().unwrap_or_default()
+}

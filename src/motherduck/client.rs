@@ -243,7 +243,7 @@ impl Client {
         let received = self.clock.now();
         let server = response.headers().get(DATE).and_then(|value| answer::http_date(value.to_str().ok()?));
         if let Some(server) = server {
-            self.clock.saw_api_date(server, received);
+            self.clock.saw_api_date(server);
         }
         let status = response.status().as_u16();
         let retry_after = retry_after(response.headers(), server.unwrap_or(received.wall));

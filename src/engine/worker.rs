@@ -1,0 +1,321 @@
+//! One credential's turn, carried out: asks the core what is next, records it, does it, tells the
+//! outcome, until the core says to wait.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tracing::{error, warn};
+
+use super::summary::summarize;
+use super::{Engine, Member};
+use crate::journal::{JournalError, Save};
+use crate::metrics::SinkOperation;
+use crate::motherduck::Provider;
+use crate::rotation::{
+    Action, Conditions, Credential, CredentialName, DeliveryId, Entry, Failed, Happened, IssueOutcome, IssueRequest, ListOutcome,
+    Moment, Policy, ReadOutcome, Reason, RevokeOutcome, RotationId, Turn, Verify, VerifyOutcome, WriteOutcome,
+};
+use crate::secret::Secret;
+use crate::sinks::{Payload, Place, Question, Version};
+use crate::snapshot::Summary;
+
+/// The values of one credential that are in memory, since a delivery still needs them.
+pub(super) type Values = BTreeMap<RotationId, Secret>;
+
+/// How a turn ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub wake_at: Timestamp,
+    pub summary: Option<Summary>,
+}
+
+/// What a turn holds besides the core's `Turn`: values, versions and the row that it saves to.
+struct Worker<'a> {
+    engine: &'a Engine,
+    name: &'a CredentialName,
+    member: &'a Member,
+    places: BTreeMap<DeliveryId, Arc<dyn Place>>,
+    values: Values,
+    versions: BTreeMap<DeliveryId, Version>,
+    row_version: Option<u64>,
+}
+
+/// Runs one turn. Whatever fails is journaled by the core or told here; the credential always gets
+/// a time to be looked at again.
+pub(super) async fn take_turn(engine: &Engine, name: &CredentialName, member: &Member) -> Ended {
+    let row = match engine.journal.load(name).await {
+        Ok(row) => row,
+        Err(error) => return engine.journal_failed(name, &error),
+    };
+    let row_version = row.as_ref().map(|row| row.version);
+    let stored = row.and_then(|row| read_state(name, &row.state));
+    let values = engine.take_values(name);
+    let in_hand: BTreeSet<RotationId> = values.keys().copied().collect();
+    let places = member.places.iter().map(|place| (place.id().clone(), place.clone())).collect();
+    let mut worker = Worker { engine, name, member, places, values, versions: BTreeMap::new(), row_version };
+    let now = engine.clock.now();
+    let turn = Turn::begin(stored, &member.policy, engine.facts, in_hand, now);
+    worker.run(turn).await
+}
+
+/// A state that can't be read is as good as none: what the deliveries serve is taken as the truth.
+fn read_state(name: &CredentialName, text: &str) -> Option<Credential> {
+    match serde_json::from_str(text) {
+        Ok(state) => Some(state),
+        Err(error) => {
+            error!(credential = %name, %error, "the journal's record can't be read: the credential is rebuilt from what its deliveries serve");
+            None
+        }
+    }
+}
+
+impl Worker<'_> {
+    async fn run(&mut self, mut turn: Turn<'_>) -> Ended {
+        loop {
+            let now = self.engine.clock.now();
+            let conditions = self.conditions();
+            let action = turn.next(now, super::random(), &conditions, &mut *self.engine.limits());
+            let wake_at = match &action {
+                Action::Wait { until } => *until,
+                _ => now.wall,
+            };
+            if let Err(error) = self.save(&mut turn, wake_at, matches!(action, Action::Wait { .. })).await {
+                return self.engine.journal_failed(self.name, &error);
+            }
+            match action {
+                Action::Wait { until } => return self.end(&turn, until, now),
+                Action::List { organization, account } => {
+                    let outcome = match self.provider(&organization) {
+                        Ok(provider) => provider.list(&account).await,
+                        Err(failed) => ListOutcome::Failed(failed),
+                    };
+                    self.judge_organization(&turn, &organization, &account, &outcome);
+                    turn.listed(&account, outcome, self.engine.clock.now());
+                }
+                Action::Read { delivery } => self.read(&mut turn, &delivery).await,
+                Action::Issue { rotation, request } => self.issue(&mut turn, rotation, &request).await,
+                Action::Verify { rotation } => {
+                    let outcome = self.verify(&turn, rotation).await;
+                    turn.verified(rotation, outcome, self.engine.clock.now());
+                }
+                Action::Write { delivery, rotation } => {
+                    let outcome = self.write(&turn, &delivery, rotation).await;
+                    self.versions.remove(&delivery);
+                    turn.written(&delivery, rotation, outcome, self.engine.clock.now());
+                }
+                Action::Revoke { rotation, organization, account, token } => {
+                    let outcome = match self.provider(&organization) {
+                        Ok(provider) => provider.revoke(&account, &token).await,
+                        Err(failed) => RevokeOutcome::Failed(failed),
+                    };
+                    turn.revoked(rotation, outcome, self.engine.clock.now());
+                }
+            }
+        }
+    }
+
+    fn conditions(&self) -> Conditions {
+        Conditions {
+            frozen: self.engine.clock.frozen().is_some(),
+            another_organization: self.engine.standings().is_suspect(&self.member.policy.organization),
+        }
+    }
+
+    fn provider(&self, organization: &str) -> Result<&Arc<dyn Provider>, Failed> {
+        self.member.providers.get(organization).ok_or_else(|| {
+            Failed::new(
+                Reason::Missing,
+                format!("organization `{organization}` is no longer configured: its tokens are left to expire"),
+            )
+        })
+    }
+
+    /// Saves what `next` marked, before it is carried out. The last save of a turn records when to wake.
+    async fn save(&mut self, turn: &mut Turn<'_>, wake_at: Timestamp, last: bool) -> Result<(), JournalError> {
+        let unsaved = turn.unsaved();
+        if unsaved.is_none() && !(last && self.row_version.is_some()) {
+            return Ok(());
+        }
+        let (state, entries) = match unsaved {
+            Some((state, entries)) => (encode(state)?, entries),
+            None => (encode(turn.credential())?, Vec::new()),
+        };
+        let save = Save { credential: self.name.clone(), expected: self.row_version, state, wake_at, entries: entries.clone() };
+        self.row_version = Some(self.engine.journal.save(save).await?);
+        self.engine.journal_works();
+        self.tell(turn.credential(), &entries);
+        Ok(())
+    }
+
+    /// Logs and counts what was recorded.
+    fn tell(&self, credential: &Credential, entries: &[Entry]) {
+        for entry in entries {
+            self.engine.witness.happened(self.name, entry);
+            self.engine.metrics.happened(entry);
+            match entry.what {
+                Happened::Intended => self.member.observe_lag(&self.engine.metrics, entry.at),
+                Happened::Promoted => self.observe_margin(credential, entry),
+                _ => {}
+            }
+        }
+    }
+
+    /// How close it came: from the delivery everywhere to the old token's expiry.
+    fn observe_margin(&self, credential: &Credential, entry: &Entry) {
+        let Some(promoted) = entry.rotation else { return };
+        let before = credential.rotations.range(..promoted).rev().filter_map(|(_, rotation)| {
+            let served = rotation.attempts.values().any(|attempt| attempt.landed);
+            rotation.token.as_ref().filter(|_| served).map(|token| token.expires_at)
+        });
+        if let Some(expiry) = before.max() {
+            self.engine.metrics.rotation_margin(expiry.duration_since(entry.at));
+        }
+    }
+
+    fn end(&mut self, turn: &Turn<'_>, wake_at: Timestamp, now: Moment) -> Ended {
+        if let Some(kept) = turn.keeps()
+            && let Some(value) = self.values.remove(&kept)
+        {
+            self.engine.keep_value(self.name, kept, value);
+        }
+        let summary = summarize(turn.credential(), turn.policy(), self.member.organization, now.wall);
+        let vanished = turn.credential().latest().is_some_and(|(_, rotation)| rotation.vanished);
+        self.engine.standings().vanished(&turn.policy().organization, self.name, vanished, now.wall);
+        Ended { wake_at, summary: Some(summary) }
+    }
+
+    /// Tells the organization's standing what a complete list showed of the tokens known there.
+    fn judge_organization(
+        &self,
+        turn: &Turn<'_>,
+        organization: &Arc<str>,
+        account: &crate::rotation::Account,
+        outcome: &ListOutcome,
+    ) {
+        let ListOutcome::Complete(listed) = outcome else { return };
+        let rotations = turn.credential().rotations.values();
+        let known: Vec<_> =
+            rotations.filter(|rotation| rotation.account == *account).filter_map(|rotation| rotation.token.as_ref()).collect();
+        let seen = known.iter().filter(|token| listed.iter().any(|listed| listed.id == token.id)).count();
+        self.engine.standings().listed(organization, known.len(), seen);
+    }
+
+    async fn read(&mut self, turn: &mut Turn<'_>, delivery: &DeliveryId) {
+        let question = Question { owner: turn.policy().owner.clone(), candidates: turn.candidates() };
+        let outcome = match self.places.get(delivery) {
+            None => ReadOutcome::Failed(no_place(delivery)),
+            Some(place) => {
+                let began = self.engine.clock.now();
+                let answer = place.read(&question).await;
+                self.engine.observe_sink(delivery, SinkOperation::Read, began);
+                match answer {
+                    Err(failed) => ReadOutcome::Failed(failed),
+                    Ok(reading) => {
+                        self.versions.insert(delivery.clone(), reading.version);
+                        if let Some(value) = reading.value
+                            && let Some(rotation) = turn.wants(&value.fingerprint())
+                        {
+                            self.values.insert(rotation, value);
+                        }
+                        ReadOutcome::Shows(reading.shows)
+                    }
+                }
+            }
+        };
+        turn.read(delivery, outcome, self.engine.clock.now());
+    }
+
+    async fn issue(&mut self, turn: &mut Turn<'_>, rotation: RotationId, request: &IssueRequest) {
+        let outcome = match self.provider(&request.organization) {
+            Err(failed) => IssueOutcome::Refused(failed),
+            Ok(provider) => {
+                let (outcome, value) = provider.issue(request).await;
+                match (&outcome, value) {
+                    (IssueOutcome::Issued(_), Some(value)) => {
+                        self.values.insert(rotation, value);
+                    }
+                    (IssueOutcome::Issued(_), None) => {
+                        warn!(credential = %self.name, %rotation, "the token came without its value")
+                    }
+                    _ => {}
+                }
+                outcome
+            }
+        };
+        turn.issued(rotation, outcome, self.engine.clock.now());
+    }
+
+    async fn verify(&self, turn: &Turn<'_>, rotation: RotationId) -> VerifyOutcome {
+        let policy = turn.policy();
+        let provider = match self.provider(&policy.organization) {
+            Ok(provider) => provider,
+            Err(failed) => return VerifyOutcome::Failed(failed),
+        };
+        match (policy.verify, self.values.get(&rotation)) {
+            (Verify::Itself, Some(value)) => provider.verify_itself(&policy.account, value).await,
+            (Verify::None, _) => VerifyOutcome::Verified,
+            (Verify::Itself, None) => VerifyOutcome::Failed(Failed::new(Reason::Missing, "the value is not in memory")),
+            // `connect` is refused by the configuration as long as it is not built.
+            (Verify::List | Verify::Connect, _) => {
+                let token = turn.credential().rotations.get(&rotation).and_then(|rotation| rotation.token.as_ref());
+                verify_by_list(provider.list(&policy.account).await, policy, token)
+            }
+        }
+    }
+
+    async fn write(&self, turn: &Turn<'_>, delivery: &DeliveryId, rotation: RotationId) -> WriteOutcome {
+        let policy = turn.policy();
+        let known = turn.credential().rotations.get(&rotation);
+        let Some(token) = known.and_then(|rotation| rotation.token.as_ref()) else {
+            return WriteOutcome::Refused(Failed::new(Reason::Missing, "the token's record is gone"));
+        };
+        let (Some(place), Some(version), Some(value)) =
+            (self.places.get(delivery), self.versions.get(delivery), self.values.get(&rotation))
+        else {
+            return WriteOutcome::Refused(no_place(delivery));
+        };
+        let token_name = crate::rotation::TokenName { owner: policy.owner.clone(), rotation };
+        let account = known.map_or(&policy.account, |rotation| &rotation.account);
+        let payload = Payload {
+            owner: &policy.owner,
+            rotation,
+            value,
+            token_id: &token.id,
+            token_name: &token_name,
+            account,
+            token_type: policy.token_type,
+            issued_at: token.created_at,
+            expires_at: token.expires_at,
+        };
+        let began = self.engine.clock.now();
+        let outcome = place.write(version, &payload).await;
+        self.engine.observe_sink(delivery, SinkOperation::Write, began);
+        outcome
+    }
+}
+
+/// The id shows in the account's list, as asked.
+fn verify_by_list(outcome: ListOutcome, policy: &Policy, token: Option<&crate::rotation::Token>) -> VerifyOutcome {
+    let (listed, token) = match (outcome, token) {
+        (ListOutcome::Failed(failed), _) => return VerifyOutcome::Failed(failed),
+        (_, None) => return VerifyOutcome::Failed(Failed::new(Reason::Missing, "the token's record is gone")),
+        (ListOutcome::Complete(listed), Some(token)) => (listed, token),
+    };
+    match listed.into_iter().find(|listed| listed.id == token.id) {
+        None => VerifyOutcome::Failed(Failed::new(Reason::Missing, "the new token is not in the account's list yet")),
+        Some(listed) if listed.token_type != policy.token_type => {
+            let detail = format!("the list shows the new token as `{}`, not `{}`", listed.token_type, policy.token_type);
+            VerifyOutcome::Disproved(Failed::new(Reason::BadAnswer, detail))
+        }
+        Some(_) => VerifyOutcome::Verified,
+    }
+}
+
+fn no_place(delivery: &DeliveryId) -> Failed {
+    Failed::new(Reason::Missing, format!("`{delivery}` is not a place that can be reached now"))
+}
+
+fn encode(state: &Credential) -> Result<String, JournalError> {
+    serde_json::to_string(state).map_err(|error| JournalError::Unwritable(format!("the state can't be encoded: {error}")))
+}
