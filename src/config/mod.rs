@@ -1,1 +1,269 @@
-//! (to come)
+//! From TOML text to a checked configuration: every problem at once, each with its place and a hint. No network.
+//!
+//! The text is parsed into the `toml` crate's spanned document, which recovers from errors, and
+//! walked by a small typed reader that collects problems; serde's derive would stop at the first.
+
+mod check;
+mod credential;
+mod delivery;
+mod diff;
+mod duration;
+pub mod gaps;
+mod hint;
+mod pace;
+mod parts;
+mod problem;
+mod reader;
+mod sections;
+mod sink;
+mod surroundings;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use toml::de::{DeTable, DeValue};
+
+use crate::rotation::{CredentialName, Deployment};
+
+use credential::{Context, Draft, Resolved};
+use problem::Sheet;
+use reader::{At, Entry, Section, described, entries};
+
+pub use credential::{Credential, Terms};
+pub use delivery::{Delivery, Target};
+pub use diff::{Change, Diff, LetsGoOfTooMany};
+pub use pace::Pace;
+pub use problem::{Position, Problem, Problems, Severity};
+pub use sections::{Journal, Limits, Organization, Server};
+pub use sink::Sink;
+pub use surroundings::{FileFact, Surroundings, System};
+
+/// The documented example, which `rotad config example` prints.
+pub const EXAMPLE: &str = include_str!("../../config/rotad.toml");
+
+/// The most bytes of a configuration: 100,000 credentials take some 30 MB; the wrong file may have any size.
+const FILE_MAX: u64 = 256 * 1024 * 1024;
+
+const ROOT_KEYS: &[&str] = &["deployment", "organization", "journal", "server", "limits", "sink", "defaults", "credential"];
+
+/// Every key that is known, by section: what the reference must describe.
+pub const KEYS: &[(&str, &[&str])] = &[
+    ("", ROOT_KEYS),
+    ("organization", sections::ORGANIZATION_KEYS),
+    ("admin_token", parts::SECRET_SOURCE_KEYS),
+    ("journal", sections::JOURNAL_KEYS),
+    ("server", sections::SERVER_KEYS),
+    ("limits", sections::LIMITS_KEYS),
+    ("sink.aws", sink::AWS_KEYS),
+    ("sink.file", sink::FILE_KEYS),
+    ("sink.vault", sink::VAULT_KEYS),
+    ("sink.vault.auth", sink::AUTH_KEYS),
+    ("sink.vault.auth.approle", sink::APPROLE_KEYS),
+    ("sink.vault.auth.kubernetes", sink::KUBERNETES_KEYS),
+    ("sink.vault.auth.jwt", sink::JWT_KEYS),
+    ("sink.vault.auth.cert", sink::CERT_KEYS),
+    ("credential", credential::CREDENTIAL_KEYS),
+    ("deliver", delivery::DELIVERY_KEYS),
+];
+
+/// A configuration that can keep the promises.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    pub deployment: Deployment,
+    pub organizations: BTreeMap<Arc<str>, Organization>,
+    pub journal: Journal,
+    pub server: Server,
+    pub limits: Limits,
+    pub sinks: BTreeMap<Arc<str>, Sink>,
+    pub credentials: BTreeMap<CredentialName, Credential>,
+    /// What would hurt, in the order of the file.
+    pub warnings: Vec<Problem>,
+    /// SHA-256 of the text: whether the file changed.
+    pub content_hash: [u8; 32],
+}
+
+/// SHA-256 of a configuration's text, as `Config::content_hash` has it.
+pub fn content_hash(text: &str) -> [u8; 32] {
+    Sha256::digest(text.as_bytes()).into()
+}
+
+/// Reads and checks the file at `path`.
+///
+/// # Errors
+/// All problems of the file, or why it can't be read.
+pub fn load(path: &Path, now: Timestamp) -> Result<Config, Problems> {
+    let file = path.display().to_string();
+    let text = read(path).map_err(|(message, help)| Problems::new(vec![Problem::of_file(&file, message, help)]))?;
+    parse(&text, &file, &System { now })
+}
+
+/// The text of a configuration's file; otherwise what is wrong with it and what would be right.
+fn read(path: &Path) -> Result<String, (String, &'static str)> {
+    use std::io::Read;
+    let unreadable = |error: std::io::Error| {
+        let reason = surroundings::reason(&error);
+        (format!("the configuration can't be read: {reason}"), "give the path of a readable file with `--config FILE`")
+    };
+    let metadata = std::fs::metadata(path).map_err(unreadable)?;
+    if metadata.is_dir() {
+        return Err(("the configuration is a directory".to_owned(), "give the path of a file with `--config FILE`"));
+    }
+    let mut bytes = Vec::new();
+    std::fs::File::open(path).and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut bytes)).map_err(unreadable)?;
+    if bytes.len() as u64 > FILE_MAX {
+        return Err((format!("the configuration is larger than {} MiB", FILE_MAX >> 20), "is it the right file?"));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
+        (format!("the configuration is not UTF-8 (line {line})"), "TOML is UTF-8: save the file so")
+    })
+}
+
+/// Checks `text`; `file` is what messages call it.
+///
+/// # Errors
+/// All problems, warnings included, in the order of the text.
+pub fn parse(text: &str, file: &str, world: &dyn Surroundings) -> Result<Config, Problems> {
+    let sheet = Sheet::new(text, file);
+    let (document, mut errors) = document(text);
+    errors.dedup();
+    for error in &errors {
+        let end = text.trim_end().len();
+        sheet.error_alone(&error.span().unwrap_or(end..end), format!("this is not TOML: {}", error.message()));
+    }
+    let draft = {
+        let root = Section::new(&sheet, document.get_ref(), "the file", 0..0, ROOT_KEYS);
+        config(&root, world)
+    };
+    let content_hash = content_hash(text);
+    drop(document);
+    let problems = sheet.into_problems();
+    match draft {
+        Some(config) if !problems.iter().any(|problem| problem.severity == Severity::Error) => {
+            Ok(Config { warnings: problems, content_hash, ..config })
+        }
+        _ => Err(Problems::new(problems)),
+    }
+}
+
+/// Parsed on a thread of its own: a document of 100,000 credentials takes some hundred MB for a
+/// moment, and where it is made in the heap of another thread it is given back whole, rather than
+/// left as holes below the configuration that is made from it.
+fn document(text: &str) -> (toml::Spanned<DeTable<'_>>, Vec<toml::de::Error>) {
+    std::thread::scope(|scope| match std::thread::Builder::new().spawn_scoped(scope, || DeTable::parse_recoverable(text)) {
+        Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+        Err(_) => DeTable::parse_recoverable(text),
+    })
+}
+
+fn config(root: &Section<'_>, world: &dyn Surroundings) -> Option<Config> {
+    let sheet = root.sheet;
+    let empty = DeTable::new();
+    let deployment = deployment(root);
+    let found_organizations = named(root, "organization", "[organization.main]", true);
+    let organizations = sections::organizations(sheet, &found_organizations, world);
+    let found_sinks = named(root, "sink", "[sink.disk.file]", false);
+    let drafted_sinks = sink::sinks(sheet, &found_sinks, world);
+    let journal = sections::journal(&sections::optional(root, "journal", sections::JOURNAL_KEYS, &empty));
+    let server = sections::server(&sections::optional(root, "server", sections::SERVER_KEYS, &empty));
+
+    let found_credentials = named(root, "credential", "[credential.etl]", true);
+    let limits_section = sections::optional(root, "limits", sections::LIMITS_KEYS, &empty);
+    let limits = sections::limits(&limits_section, found_credentials.len());
+    let context = Context {
+        sheet,
+        // Places are filled in all the same where the deployment is wrong, for what else is wrong with them.
+        deployment: deployment.clone().or_else(|| "unknown".parse().ok()),
+        organizations: organizations.keys().cloned().collect(),
+        sinks: &drafted_sinks,
+        now: world.now(),
+        terms: RefCell::new(HashSet::new()),
+        cron: RefCell::new(BTreeMap::new()),
+    };
+    let defaults = Draft::read(&sections::optional(root, "defaults", credential::CREDENTIAL_KEYS, &empty), &context);
+    let credentials = credentials(&found_credentials, &context, &defaults);
+
+    let all_sinks = drafted_sinks.len();
+    let sinks: BTreeMap<_, _> =
+        drafted_sinks.iter().filter_map(|(name, drafted)| Some((Arc::clone(name), drafted.sink.clone()?))).collect();
+    let all_organizations = organizations.len();
+    let organizations: BTreeMap<_, _> = organizations.into_iter().filter_map(|(name, found)| Some((name, found?))).collect();
+    check::targets(sheet, &credentials, &sinks);
+    check::renames(sheet, &credentials);
+    if !sheet.has_errors() {
+        let place = |found: &[Entry<'_>], name: &str| {
+            found.iter().find(|entry| entry.name.value == name).map_or(0..0, |entry| entry.name.span.clone())
+        };
+        let hurts = check::Hurts { sheet, found: &credentials, organizations: &organizations, sinks: &sinks };
+        hurts.report(&limits, &limits_section.span, |name| place(&found_organizations, name), |name| place(&found_sinks, name));
+    }
+    if sinks.len() < all_sinks || organizations.len() < all_organizations {
+        return None;
+    }
+    Some(Config {
+        deployment: deployment?,
+        organizations,
+        journal: journal?,
+        server: server?,
+        limits,
+        sinks,
+        credentials: credentials.into_iter().map(|(name, resolved)| (name, resolved.credential)).collect(),
+        warnings: Vec::new(),
+        content_hash: [0; 32],
+    })
+}
+
+fn deployment(root: &Section<'_>) -> Option<Deployment> {
+    let field = root.string("deployment");
+    if field.is_absent() {
+        root.missing("deployment", "such as `deployment = \"prod\"`, at the beginning: it is part of every token's name");
+    }
+    let name = parts::name(root.sheet, "a deployment", &field.set()?)?;
+    name.parse().ok()
+}
+
+/// The tables of `[key.<name>]`.
+fn named<'d>(root: &Section<'d>, key: &'static str, example: &str, required: bool) -> Vec<Entry<'d>> {
+    let Some(At { value, span }) = root.get(key) else {
+        if required {
+            root.missing(key, &format!("add a section such as `{example}`"));
+        }
+        return Vec::new();
+    };
+    match value {
+        DeValue::Table(table) => entries(table),
+        other => {
+            let message = format!("`{key}` is {}", described(other));
+            root.sheet.error(&span, message, format!("write tables such as `{example}`"));
+            Vec::new()
+        }
+    }
+}
+
+fn credentials<'d>(
+    found: &[Entry<'d>],
+    context: &Context<'d>,
+    defaults: &Draft<'d>,
+) -> BTreeMap<CredentialName, Resolved> {
+    let mut credentials = BTreeMap::new();
+    for Entry { name, value } in found {
+        let Some(table) = value.value.as_table() else {
+            let message = format!("`credential.{}` is {}", name.value, described(value.value));
+            context.sheet.error(&value.span, message, "write a table such as `[credential.etl]`");
+            continue;
+        };
+        let label = format!("[credential.{}]", name.value);
+        let section = Section::new(context.sheet, table, label, name.span.clone(), credential::CREDENTIAL_KEYS);
+        let draft = Draft::read(&section, context);
+        let resolved = context.resolve(name, &draft, defaults);
+        if let (Some(resolved), Ok(name)) = (resolved, name.value.parse()) {
+            credentials.insert(name, resolved);
+        }
+    }
+    credentials
+}

@@ -10,7 +10,7 @@ use super::schedule::Schedule;
 use super::words::{Account, DeliveryId, Owner, TokenType};
 
 /// Whether rotad acts on a credential or only looks at it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mode {
     Rotate,
     /// Plan and report only: read, list, judge, and change nothing.

@@ -1,0 +1,204 @@
+//! What only shows when all credentials are seen together: places taken twice, renames, and what would hurt.
+
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+
+use super::credential::{Credential, Resolved, Spans};
+use super::delivery::Target;
+use super::duration::show;
+use super::problem::{Sheet, Span};
+use super::sections::{Limits, Organization};
+use super::sink::Sink;
+use crate::rotation::CredentialName;
+
+/// DuckDB keeps an instance, and with it the token that it was opened with, about this long.
+const DUCKDB_CACHE: SignedDuration = SignedDuration::from_mins(15);
+/// How long AWS's caching clients keep a secret by default.
+const AWS_CACHE: SignedDuration = SignedDuration::from_hours(1);
+/// AWS asks not to write one secret more often, over a long time.
+const AWS_WRITE_GAP: SignedDuration = SignedDuration::from_mins(10);
+/// What Secrets Manager takes of writes from one account in one region.
+const AWS_WRITES_PER_SECOND: f64 = 50.0;
+/// A new version, and the label moved to it.
+const AWS_WRITES_PER_ROTATION: f64 = 2.0;
+/// Issue, two lists, verification, revocation, and one to spare.
+const CALLS_PER_ROTATION: f64 = 6.0;
+/// A credential's account is listed about once in this time when nothing else is due.
+const SWEEP_SECONDS: f64 = 3_600.0;
+
+pub(super) type Found = BTreeMap<CredentialName, Resolved>;
+
+/// Refuses two deliveries to one place, whatever their sinks are called.
+pub(super) fn targets(sheet: &Sheet<'_>, found: &Found, sinks: &BTreeMap<Arc<str>, Sink>) {
+    // Hashes first: the names of 300,000 places would take more room than the configuration itself.
+    let mut places: Vec<(u64, u32, u32)> = Vec::new();
+    let credentials: Vec<(&CredentialName, &Resolved)> = found.iter().collect();
+    for (index, (_, resolved)) in credentials.iter().enumerate() {
+        for (number, delivery) in resolved.credential.deliveries.iter().enumerate() {
+            let mut hasher = DefaultHasher::new();
+            delivery.identity(sinks).hash(&mut hasher);
+            places.push((hasher.finish(), u32::try_from(index).unwrap_or(u32::MAX), u32::try_from(number).unwrap_or(u32::MAX)));
+        }
+    }
+    places.sort_unstable();
+    let place = |entry: &(u64, u32, u32)| {
+        let (name, resolved) = credentials[entry.1 as usize];
+        let number = entry.2 as usize;
+        let delivery = &resolved.credential.deliveries[number];
+        (name, delivery.identity(sinks), resolved.spans.deliveries[number].clone(), resolved.spans.name.clone())
+    };
+    for pair in places.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
+        let (first, second) = (place(&pair[0]), place(&pair[1]));
+        if first.1 != second.1 {
+            continue;
+        }
+        let (message, span) = if first.0 == second.0 {
+            (format!("credential `{}` delivers to `{}` twice", first.0, first.1), second.2)
+        } else {
+            let message = format!("credentials `{}` and `{}` both deliver to `{}`", first.0, second.0, first.1);
+            // Deliveries of the defaults are one span for all: then the credential itself is shown.
+            (message, if first.2 == second.2 { second.3 } else { second.2 })
+        };
+        let help = "one place holds one token: each would overwrite the other's; `{credential}` in a place keeps them apart";
+        sheet.error(&span, message, help);
+    }
+}
+
+/// Refuses renames that can't be: from a name that is still configured, or the same one twice.
+pub(super) fn renames(sheet: &Sheet<'_>, found: &Found) {
+    let mut taken: BTreeMap<&CredentialName, &CredentialName> = BTreeMap::new();
+    for (name, resolved) in found {
+        let Some(from) = &resolved.credential.renamed_from else { continue };
+        if found.contains_key(from) {
+            let message = format!("`{name}` is renamed from `{from}`, which is still configured");
+            sheet.error(&resolved.spans.name, message, "a history goes on in one credential: remove one of the two, or `renamed_from`");
+        } else if let Some(other) = taken.insert(from, name) {
+            let message = format!("`{other}` and `{name}` are both renamed from `{from}`");
+            sheet.error(&resolved.spans.name, message, "a history goes on in one credential: remove `renamed_from` from one of them");
+        }
+    }
+}
+
+/// Warns where a configuration that can keep its promises would hurt all the same.
+pub(super) struct Hurts<'c> {
+    pub sheet: &'c Sheet<'c>,
+    pub found: &'c Found,
+    pub organizations: &'c BTreeMap<Arc<str>, Organization>,
+    pub sinks: &'c BTreeMap<Arc<str>, Sink>,
+}
+
+impl Hurts<'_> {
+    /// The places are those of `[limits]`, of an organization and of a sink.
+    pub fn report(
+        &self,
+        limits: &Limits,
+        limits_span: &Span,
+        organization_span: impl Fn(&str) -> Span,
+        sink_span: impl Fn(&str) -> Span,
+    ) {
+        let mut grouped = Grouped::default();
+        for resolved in self.found.values() {
+            caches(&mut grouped, &resolved.credential, &resolved.spans);
+        }
+        grouped.report(self.sheet);
+        api_rate(self.sheet, self.found, self.organizations, organization_span);
+        aws_rate(self.sheet, self.found, self.sinks, sink_span);
+        limit_rate(self.sheet, self.found, limits, limits_span);
+    }
+}
+
+/// Warnings that many credentials may share, each told once.
+#[derive(Default)]
+struct Grouped(HashMap<(String, String), (Span, usize)>);
+
+impl Grouped {
+    fn add(&mut self, span: &Span, message: String, help: &str) {
+        let (first, times) = self.0.entry((message, help.to_owned())).or_insert_with(|| (span.clone(), 0));
+        if span.start < first.start {
+            *first = span.clone();
+        }
+        *times += 1;
+    }
+
+    fn report(self, sheet: &Sheet<'_>) {
+        for ((message, help), (span, times)) in self.0 {
+            sheet.warn_many(&span, times - 1, message, help);
+        }
+    }
+}
+
+fn caches(grouped: &mut Grouped, credential: &Credential, spans: &Spans) {
+    let (grace, shortest) = (credential.terms.grace, credential.terms.pace.shortest());
+    let aws = credential.deliveries.iter().any(|delivery| matches!(delivery.target, Target::Aws(_)));
+    if grace < DUCKDB_CACHE {
+        let message = format!("`grace` of {} is {} shorter than the 15m for which DuckDB keeps an instance", show(grace), show(DUCKDB_CACHE - grace));
+        grouped.add(&spans.grace, message, "a consumer may go on with a token that is revoked: raise `grace` to at least `15m`");
+    }
+    if aws && grace < AWS_CACHE {
+        let message = format!("`grace` of {} is {} shorter than the 1h for which AWS's caching client keeps a secret", show(grace), show(AWS_CACHE - grace));
+        grouped.add(&spans.grace, message, "a consumer may read a token that is revoked: raise `grace` to at least `1h`");
+    }
+    if aws && shortest < AWS_WRITE_GAP {
+        let message = format!("an AWS secret is written every {}, more than once in 10m", show(shortest));
+        grouped.add(&spans.schedule, message, "AWS keeps versions for a day and refuses writes when there are too many: rotate at most every `10m`");
+    }
+}
+
+/// Rotations in a second, on the average at most.
+fn rate(credential: &Credential) -> f64 {
+    1.0 / credential.terms.pace.shortest().as_secs_f64().max(1.0)
+}
+
+fn api_rate(
+    sheet: &Sheet<'_>,
+    found: &Found,
+    organizations: &BTreeMap<Arc<str>, Organization>,
+    span: impl Fn(&str) -> Span,
+) {
+    for (name, organization) in organizations {
+        let of_it = found.values().map(|resolved| &resolved.credential).filter(|credential| credential.terms.organization == *name);
+        let (mut rotations, mut count) = (0.0, 0.0);
+        for credential in of_it {
+            rotations += rate(credential);
+            count += 1.0;
+        }
+        let calls = rotations * CALLS_PER_ROTATION + count / SWEEP_SECONDS;
+        let allowed = f64::from(organization.requests_per_second.get());
+        if calls > allowed {
+            let message = format!(
+                "{count} credentials need {calls:.1} calls a second ({rotations:.2} rotations × {CALLS_PER_ROTATION} + {count} lists an hour), and `requests_per_second` is {allowed}"
+            );
+            sheet.warn(&span(name), message, "rotate less often, or raise `requests_per_second` if MotherDuck allows it");
+        }
+    }
+}
+
+fn aws_rate(sheet: &Sheet<'_>, found: &Found, sinks: &BTreeMap<Arc<str>, Sink>, span: impl Fn(&str) -> Span) {
+    let mut writes: BTreeMap<&Arc<str>, f64> = BTreeMap::new();
+    for resolved in found.values() {
+        for delivery in &resolved.credential.deliveries {
+            if matches!(sinks.get(&delivery.sink), Some(Sink::Aws(_))) {
+                *writes.entry(&delivery.sink).or_default() += rate(&resolved.credential) * AWS_WRITES_PER_ROTATION;
+            }
+        }
+    }
+    for (sink, writes) in writes.into_iter().filter(|(_, writes)| *writes > AWS_WRITES_PER_SECOND) {
+        let message = format!("the sink `{sink}` gets {writes:.1} writes a second ({AWS_WRITES_PER_ROTATION} for each delivery), and AWS takes {AWS_WRITES_PER_SECOND}");
+        sheet.warn(&span(sink), message, "rotate less often, or spread the secrets over regions");
+    }
+}
+
+fn limit_rate(sheet: &Sheet<'_>, found: &Found, limits: &Limits, span: &Span) {
+    let rotations = found.values().map(|resolved| rate(&resolved.credential)).sum::<f64>() * 60.0;
+    for (key, allowed) in [("rotations_per_minute", limits.rotations_per_minute), ("revocations_per_minute", limits.revocations_per_minute)] {
+        if rotations > f64::from(allowed.get()) {
+            let message = format!("{rotations:.1} rotations a minute are due, and `{key}` is {allowed}");
+            let help = format!("rotate less often, or raise `{key}` in `[limits]`: what it holds back comes at its deadline");
+            sheet.warn(span, message, help);
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! What the design names and this version can't do yet: refused by `check`, never half done.
+//! Removing a line of the table turns the feature on.
+
+/// A feature that may be missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Feature {
+    PostgresJournal,
+    VerifyConnect,
+    OrganizationPostgres,
+    ControlSocket,
+    Cron,
+}
+
+/// What is missing, and what the refusal says.
+pub const GAPS: &[(Feature, &str)] = &[
+    (Feature::PostgresJournal, "a `postgres://` journal is not supported yet; use `sqlite:/var/lib/rotad/journal.db`"),
+    (Feature::VerifyConnect, "`verify = \"connect\"` is not supported yet; use `list` or `self`"),
+    (Feature::OrganizationPostgres, "`postgres` is not supported yet: only `verify = \"connect\"` would use it; leave it out"),
+    (Feature::ControlSocket, "`control` is not supported yet: no command is served on a socket; leave it out"),
+    (Feature::Cron, "`cron` is not supported yet; use `every`"),
+];
+
+/// The refusal, where the feature is missing.
+pub(super) fn missing(feature: Feature) -> Option<&'static str> {
+    GAPS.iter().find(|(gap, _)| *gap == feature).map(|(_, refusal)| *refusal)
+}

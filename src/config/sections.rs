@@ -1,0 +1,229 @@
+//! The sections beside credentials and sinks: organizations, journal, server, limits.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use toml::de::DeTable;
+
+use super::gaps::{self, Feature};
+use super::parts;
+use super::problem::{Sheet, Span, quoted};
+use super::reader::{Entry, Field, Section, described};
+use super::surroundings::Surroundings;
+use crate::sinks::vault::SecretSource;
+
+pub(super) const ORGANIZATION_KEYS: &[&str] = &["admin_token", "api_url", "postgres", "requests_per_second", "max_in_flight"];
+pub(super) const JOURNAL_KEYS: &[&str] = &["url"];
+pub(super) const SERVER_KEYS: &[&str] =
+    &["listen", "metrics_listen", "page", "per_credential_metrics", "control", "control_group"];
+pub(super) const LIMITS_KEYS: &[&str] = &["rotations_per_minute", "revocations_per_minute", "tokens_per_credential"];
+
+const API_URL: &str = "https://api.motherduck.com";
+const JOURNAL_URL: &str = "sqlite:/var/lib/rotad/journal.db";
+
+/// One MotherDuck organization.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Organization {
+    /// Read again when it changes.
+    pub admin_token: SecretSource,
+    /// `https://…`, or `http://` on loopback, without a slash at its end.
+    pub api_url: String,
+    pub requests_per_second: NonZeroU32,
+    pub max_in_flight: NonZeroU32,
+    /// `host:port` of the Postgres endpoint, for `verify = "connect"`.
+    pub postgres: Option<String>,
+}
+
+/// Where the journal is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Journal {
+    /// The database's file.
+    Sqlite(PathBuf),
+    /// `postgres://…`, for several replicas.
+    Postgres(String),
+}
+
+/// What is served where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    pub listen: SocketAddr,
+    /// Metrics and health alone.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Whether page and JSON are served on a `listen` that is not loopback.
+    pub page: bool,
+    /// Whether metrics have series per credential.
+    pub per_credential_metrics: bool,
+    pub control: Option<PathBuf>,
+    pub control_group: Option<String>,
+}
+
+/// The blast radius.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    pub rotations_per_minute: NonZeroU32,
+    pub revocations_per_minute: NonZeroU32,
+    /// The most tokens of one credential seen live before it is blocked.
+    pub tokens_per_credential: usize,
+}
+
+/// The organizations whose names are known; `None` for those that are broken.
+pub(super) fn organizations(
+    sheet: &Sheet<'_>,
+    entries: &[Entry<'_>],
+    world: &dyn Surroundings,
+) -> BTreeMap<Arc<str>, Option<Organization>> {
+    let mut organizations = BTreeMap::new();
+    for Entry { name, value } in entries {
+        let fine = parts::name(sheet, "an organization", name).is_some();
+        let label = format!("[organization.{}]", name.value);
+        let organization = match value.value.as_table() {
+            Some(table) => organization(&Section::new(sheet, table, label, name.span.clone(), ORGANIZATION_KEYS), world),
+            None => {
+                sheet.error(&value.span, format!("`{label}` is {}", described(value.value)), format!("write a table `{label}`"));
+                None
+            }
+        };
+        organizations.insert(Arc::from(name.value), organization.filter(|_| fine));
+    }
+    organizations
+}
+
+fn organization(section: &Section<'_>, world: &dyn Surroundings) -> Option<Organization> {
+    let admin_token = parts::secret_source(section, "admin_token");
+    match &admin_token {
+        Field::Absent => section.missing("admin_token", "add `admin_token = { file = \"/var/lib/rotad/admin-token\" }`"),
+        Field::Broken => {}
+        Field::Set(source) => parts::check_secret(section.sheet, "the admin token", source, world),
+    }
+    let api_url = parts::url(section, "api_url", true);
+    let postgres = section.text("postgres");
+    if let (Field::Set(at), Some(refusal)) = (&postgres, gaps::missing(Feature::OrganizationPostgres)) {
+        section.sheet.error_alone(&at.span, refusal);
+    }
+    let broken = api_url.is_broken() || postgres.is_broken();
+    let organization = Organization {
+        admin_token: admin_token.value()?,
+        api_url: api_url.value().unwrap_or_else(|| API_URL.to_owned()),
+        requests_per_second: section.count("requests_per_second").value().unwrap_or(count(10)),
+        max_in_flight: section.count("max_in_flight").value().unwrap_or(count(8)),
+        postgres: postgres.value().map(str::to_owned),
+    };
+    (!broken).then_some(organization)
+}
+
+fn count(number: u32) -> NonZeroU32 {
+    NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN)
+}
+
+/// A section that may be left out: then it is an empty table at the beginning of the file.
+pub(super) fn optional<'d>(
+    root: &Section<'d>,
+    key: &'static str,
+    known: &'static [&'static str],
+    empty: &'d DeTable<'d>,
+) -> Section<'d> {
+    let label = format!("[{key}]");
+    let (table, span): (&DeTable<'_>, Span) = match root.get(key) {
+        None => (empty, 0..0),
+        Some(at) => match at.value.as_table() {
+            Some(table) => (table, root.key_span(key)),
+            None => {
+                root.sheet.error(&at.span, format!("`{key}` is {}", described(at.value)), format!("write a table `{label}`"));
+                (empty, at.span)
+            }
+        },
+    };
+    Section::new(root.sheet, table, label, span, known)
+}
+
+pub(super) fn journal(section: &Section<'_>) -> Option<Journal> {
+    let url = section.text("url");
+    if url.is_absent() {
+        return Some(Journal::Sqlite(PathBuf::from(JOURNAL_URL.trim_start_matches("sqlite:"))));
+    }
+    url.and_then(|at| {
+        if let Some(path) = at.value.strip_prefix("sqlite:") {
+            // `sqlite:///path` is common elsewhere and means the same.
+            let path = path.strip_prefix("//").unwrap_or(path);
+            if path.starts_with('/') && !path.ends_with('/') && !path.contains('?') {
+                return Some(Journal::Sqlite(PathBuf::from(path)));
+            }
+            let message = format!("`url` is {}, without the absolute path of a file", quoted(at.value));
+            section.sheet.error(&at.span, message, format!("such as `{JOURNAL_URL}`"));
+            return None;
+        }
+        if at.value.starts_with("postgres://") || at.value.starts_with("postgresql://") {
+            return match gaps::missing(Feature::PostgresJournal) {
+                Some(refusal) => {
+                    section.sheet.error_alone(&at.span, refusal);
+                    None
+                }
+                None => Some(Journal::Postgres(at.value.to_owned())),
+            };
+        }
+        section.sheet.error(
+            &at.span,
+            format!("`url` is {}, which names no journal", quoted(at.value)),
+            format!("such as `{JOURNAL_URL}`, or `postgres://…` for several replicas"),
+        );
+        None
+    })
+    .value()
+}
+
+pub(super) fn server(section: &Section<'_>) -> Option<Server> {
+    let listen = address(section, "listen");
+    let metrics_listen = address(section, "metrics_listen");
+    if let (Field::Set(a), Field::Set(b)) = (&listen, &metrics_listen)
+        && a.value == b.value
+    {
+        section.sheet.error(&b.span, format!("`metrics_listen` is {}, as `listen` is", b.value), "use another port, or leave it out");
+    }
+    let control = section.path("control");
+    let control_group = section.text("control_group");
+    if let (Field::Absent, Field::Set(at)) = (&control, &control_group) {
+        section.sheet.error(&at.span, "`control_group` without `control`", "it is the group of the socket that `control` names");
+    }
+    if let (Field::Set(at), Some(refusal)) = (&control, gaps::missing(Feature::ControlSocket)) {
+        section.sheet.error_alone(&at.span, refusal);
+    }
+    let broken = listen.is_broken() || metrics_listen.is_broken() || control.is_broken() || control_group.is_broken();
+    let server = Server {
+        listen: listen.value().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9643))),
+        metrics_listen: metrics_listen.value(),
+        page: section.boolean("page").value().unwrap_or(false),
+        per_credential_metrics: section.boolean("per_credential_metrics").value().unwrap_or(true),
+        control: control.value(),
+        control_group: control_group.value().map(str::to_owned),
+    };
+    (!broken).then_some(server)
+}
+
+fn address(section: &Section<'_>, key: &'static str) -> Field<SocketAddr> {
+    section.text(key).and_then(|at| {
+        let address = at.value.parse().ok();
+        if address.is_none() {
+            let help = match at.value.strip_prefix("localhost:") {
+                Some(port) => format!("a host's name is not looked up: write `127.0.0.1:{port}`"),
+                None => "an IP address and a port, such as `127.0.0.1:9643`, `0.0.0.0:9644` or `[::1]:9643`".to_owned(),
+            };
+            section.sheet.error(&at.span, format!("`{key}` is {}, which is no address to listen on", quoted(at.value)), help);
+        }
+        address
+    })
+}
+
+/// `credentials` is their number: the default limit grows with it.
+pub(super) fn limits(section: &Section<'_>, credentials: usize) -> Limits {
+    let two_percent = u32::try_from(credentials.div_ceil(50)).unwrap_or(u32::MAX);
+    let default = count(two_percent.max(10));
+    let tokens = section.count("tokens_per_credential").value().map_or(16, NonZeroU32::get);
+    Limits {
+        rotations_per_minute: section.count("rotations_per_minute").value().unwrap_or(default),
+        revocations_per_minute: section.count("revocations_per_minute").value().unwrap_or(default),
+        tokens_per_credential: usize::try_from(tokens).unwrap_or(usize::MAX),
+    }
+}

@@ -1,0 +1,65 @@
+//! What a check must know beside the text: files, environment variables, the time. No network.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use jiff::Timestamp;
+
+/// What there is at a path, for a file that a secret is read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileFact {
+    /// It can be read; its permission bits.
+    Readable {
+        mode: u32,
+    },
+    Directory,
+    /// Neither a file nor a directory: reading it could wait for ever.
+    Special,
+    /// Why it can't be read, in the words of the system.
+    Unreadable(String),
+}
+
+/// The world around a configuration, behind a trait so that tests can have their own.
+pub trait Surroundings {
+    /// Gaps between cron's due times are looked at from here on.
+    fn now(&self) -> Timestamp;
+    fn file(&self, path: &Path) -> FileFact;
+    /// Whether the environment variable is set and not empty.
+    fn has_variable(&self, name: &str) -> bool;
+}
+
+/// The machine that rotad runs on. The time is handed in, since `clock` alone reads it.
+#[derive(Debug, Clone, Copy)]
+pub struct System {
+    pub now: Timestamp,
+}
+
+impl Surroundings for System {
+    fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    fn file(&self, path: &Path) -> FileFact {
+        let unreadable = |error: std::io::Error| FileFact::Unreadable(reason(&error));
+        match fs::metadata(path) {
+            Err(error) => unreadable(error),
+            Ok(metadata) if metadata.is_dir() => FileFact::Directory,
+            Ok(metadata) if !metadata.is_file() => FileFact::Special,
+            Ok(metadata) => match fs::File::open(path) {
+                Err(error) => unreadable(error),
+                Ok(_) => FileFact::Readable { mode: metadata.permissions().mode() & 0o7777 },
+            },
+        }
+    }
+
+    fn has_variable(&self, name: &str) -> bool {
+        std::env::var_os(name).is_some_and(|value| !value.is_empty())
+    }
+}
+
+/// The system's words without its number: `No such file or directory`.
+pub(super) fn reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}

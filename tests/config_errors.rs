@@ -1,0 +1,95 @@
+//! What people read when a configuration is wrong: one input for each refusal, beside its whole answer in
+//! `tests/golden/config`. With `ROTAD_GOLDEN=write` the answers are written anew: read the difference then.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use rotad::config::{self, FileFact, Surroundings};
+
+/// A machine with a few files and one variable, the same wherever the test runs.
+struct Machine;
+
+impl Surroundings for Machine {
+    fn now(&self) -> Timestamp {
+        "2026-11-22T00:00:00Z".parse().unwrap()
+    }
+
+    fn file(&self, path: &Path) -> FileFact {
+        match path.to_str().unwrap() {
+            "/etc/rotad" => FileFact::Directory,
+            "/dev/pipe" => FileFact::Special,
+            "/secret/public" => FileFact::Readable { mode: 0o644 },
+            "/secret/forbidden" => FileFact::Unreadable("Permission denied".to_owned()),
+            "/secret/none" => FileFact::Unreadable("No such file or directory".to_owned()),
+            _ => FileFact::Readable { mode: 0o600 },
+        }
+    }
+
+    fn has_variable(&self, name: &str) -> bool {
+        name != "NOT_SET"
+    }
+}
+
+fn answer(name: &str, text: &str) -> String {
+    let mut answer = String::new();
+    match config::parse(text, name, &Machine) {
+        Err(problems) => writeln!(answer, "{problems}").unwrap(),
+        Ok(config) => {
+            config.warnings.iter().for_each(|warning| writeln!(answer, "{warning}\n").unwrap());
+            writeln!(answer, "accepted, {} warnings", config.warnings.len()).unwrap();
+        }
+    }
+    answer
+}
+
+fn inputs() -> BTreeMap<String, PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/config");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let inputs = files.filter(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    inputs.map(|path| (path.file_stem().unwrap().to_str().unwrap().to_owned(), path)).collect()
+}
+
+#[test]
+fn every_refusal_reads_as_it_did() {
+    let inputs = inputs();
+    assert!(inputs.len() >= 60, "{} inputs", inputs.len());
+    let mut differences = Vec::new();
+    for (name, path) in inputs {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let answer = answer(&format!("{name}.toml"), &text);
+        let golden = path.with_extension("txt");
+        if std::env::var_os("ROTAD_GOLDEN").is_some_and(|value| value == "write") {
+            std::fs::write(&golden, &answer).unwrap();
+        }
+        let expected = std::fs::read_to_string(&golden).unwrap_or_default();
+        if answer != expected {
+            differences.push(format!("{name}:\n{answer}\nexpected:\n{expected}"));
+        }
+        // What is not named as a warning or as fine is a refusal.
+        let refused = !answer.contains("\naccepted, ") && !answer.starts_with("accepted, ");
+        assert_eq!(refused, !(name.starts_with("warning-") || name.starts_with("fine-")), "{name}:\n{answer}");
+        assert_eq!(answer.contains("warning:"), name.starts_with("warning-"), "{name}:\n{answer}");
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n\n"));
+}
+
+#[test]
+fn a_golden_text_without_its_input_is_stale() {
+    let inputs = inputs();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/config");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let stem = entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned();
+        assert!(inputs.contains_key(&stem), "{stem}");
+    }
+}
+
+#[test]
+fn no_secret_written_inline_is_ever_shown() {
+    for (name, path) in inputs() {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let answer = answer(&name, &text);
+        assert!(!answer.contains("hunter2") && !answer.contains("eyJ"), "{name}:\n{answer}");
+    }
+}
