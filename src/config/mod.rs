@@ -17,6 +17,8 @@ mod reader;
 mod sections;
 mod sink;
 mod surroundings;
+#[cfg(test)]
+mod tests;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
