@@ -89,7 +89,7 @@ pub(super) fn secret_source(section: &Section<'_>, key: &'static str) -> Field<S
         (Field::Absent, Field::Set(env)) => Field::Set(At::new(SecretSource::Environment(env.value.to_owned()), env.span)),
         (Field::Broken, _) | (_, Field::Broken) => Field::Broken,
         (Field::Absent, Field::Absent) => {
-            section.sheet.error(&inner.span, format!("`{key}` of {} says neither file nor variable", section.label), example);
+            section.sheet.missing(&inner.span, format!("`{key}` of {} says neither file nor variable", section.label), example);
             Field::Broken
         }
         (Field::Set(_), Field::Set(_)) => {
@@ -147,7 +147,7 @@ pub(super) fn one_of(section: &Section<'_>, present: &[&str], choices: &'static 
     match present {
         [_] => true,
         [] => {
-            section.sheet.error(&section.span, format!("{} says no {what}", section.label), format!("one of {}", hint::listed(choices.iter().copied())));
+            section.sheet.missing(&section.span, format!("{} says no {what}", section.label), format!("one of {}", hint::listed(choices.iter().copied())));
             false
         }
         several => {
