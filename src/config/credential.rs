@@ -229,12 +229,12 @@ impl<'d> Context<'d> {
         let account = first(&draft.account, &defaults.account);
         if account.is_absent() {
             let help = "name the MotherDuck username: `account = \"etl_prod\"`";
-            self.sheet.error(&name.span, format!("[credential.{}] has no `account`", shortened(name.value)), help);
+            self.sheet.missing(&name.span, format!("[credential.{}] has no `account`", shortened(name.value)), help);
         }
         let templates = first(&draft.deliver, &defaults.deliver);
         if templates.is_absent() {
             let help = "name at least one place: `deliver = [{ sink = \"disk\", path = \"/run/etl/motherduck_token\" }]`";
-            self.sheet.error(&name.span, format!("[credential.{}] has no `deliver`", shortened(name.value)), help);
+            self.sheet.missing(&name.span, format!("[credential.{}] has no `deliver`", shortened(name.value)), help);
         }
         let terms = self.terms(name, draft, defaults);
         let (key, account, templates) = (key?, Account::new(account.value()?), templates.value()?);
@@ -314,7 +314,7 @@ impl<'d> Context<'d> {
                 let message =
                     format!("[credential.{}] has no `organization`, and there are {}", shortened(name.value), several.len());
                 let names = hint::listed(several.iter().map(AsRef::as_ref));
-                self.sheet.error(&name.span, message, format!("say which one: {names}"));
+                self.sheet.missing(&name.span, message, format!("say which one: {names}"));
                 None
             }
         }

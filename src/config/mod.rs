@@ -17,6 +17,8 @@ mod reader;
 mod sections;
 mod sink;
 mod surroundings;
+#[cfg(test)]
+mod tests;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
@@ -134,7 +136,7 @@ pub fn parse(text: &str, file: &str, world: &dyn Surroundings) -> Result<Config,
     errors.dedup();
     for error in &errors {
         let end = text.trim_end().len();
-        sheet.error_alone(&error.span().unwrap_or(end..end), format!("this is not TOML: {}", error.message()));
+        sheet.not_toml(&error.span().unwrap_or(end..end), error.message());
     }
     let draft = {
         let root = Section::new(&sheet, document.get_ref(), "the file", 0..0, ROOT_KEYS);

@@ -1,5 +1,6 @@
 //! What is wrong with a configuration: every problem at once, each with its place and what would be right.
 
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -149,7 +150,9 @@ pub(super) struct Sheet<'t> {
     file: Arc<str>,
     /// Where each line begins.
     lines: Vec<usize>,
-    found: std::cell::RefCell<Vec<Found>>,
+    found: RefCell<Vec<Found>>,
+    /// Whether parts of the text could not be parsed.
+    damaged: Cell<bool>,
 }
 
 struct Found {
@@ -163,11 +166,25 @@ struct Found {
 impl<'t> Sheet<'t> {
     pub fn new(text: &'t str, file: &str) -> Self {
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(index, _)| index + 1)).collect();
-        Self { text, file: file.into(), lines, found: std::cell::RefCell::default() }
+        Self { text, file: file.into(), lines, found: RefCell::default(), damaged: Cell::new(false) }
     }
 
     pub fn error(&self, span: &Span, message: impl Into<String>, help: impl Into<String>) {
         self.add(Severity::Error, span, message.into(), Some(help.into()));
+    }
+
+    /// Something required is not there. Where the text is damaged that is most likely a consequence,
+    /// and not told.
+    pub fn missing(&self, span: &Span, message: impl Into<String>, help: impl Into<String>) {
+        if !self.damaged.get() {
+            self.error(span, message, help);
+        }
+    }
+
+    /// The text can't be parsed here.
+    pub fn not_toml(&self, span: &Span, message: &str) {
+        self.damaged.set(true);
+        self.error_alone(span, format!("this is not TOML: {message}"));
     }
 
     pub fn error_alone(&self, span: &Span, message: impl Into<String>) {

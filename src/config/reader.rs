@@ -100,7 +100,6 @@ impl<'d> Section<'d> {
         section
     }
 
-    /// An empty table, for a section that the file leaves out.
     pub fn get(&self, key: &'static str) -> Option<At<&'d DeValue<'d>>> {
         debug_assert!(self.known.contains(&key), "`{key}` is missing in the known keys of {}", self.label);
         self.table.get(key).map(|value| At::new(value.get_ref(), value.span()))
@@ -196,7 +195,7 @@ impl<'d> Section<'d> {
 
     /// Reports the key as missing.
     pub fn missing(&self, key: &str, help: &str) {
-        self.sheet.error(&self.span, format!("{} has no `{key}`", self.label), help);
+        self.sheet.missing(&self.span, format!("{} has no `{key}`", self.label), help);
     }
 
     fn typed<T>(&self, key: &'static str, wanted: &str, convert: impl FnOnce(&'d DeValue<'d>) -> Option<T>) -> Field<T> {
