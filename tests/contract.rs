@@ -4,6 +4,7 @@
 //!
 //! Needs `tests/servers/install` to have been run.
 #![cfg(feature = "stand-in")]
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests are tests too
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
