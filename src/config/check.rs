@@ -75,10 +75,18 @@ pub(super) fn renames(sheet: &Sheet<'_>, found: &Found) {
         let Some(from) = &resolved.credential.renamed_from else { continue };
         if found.contains_key(from) {
             let message = format!("`{name}` is renamed from `{from}`, which is still configured");
-            sheet.error(&resolved.spans.name, message, "a history goes on in one credential: remove one of the two, or `renamed_from`");
+            sheet.error(
+                &resolved.spans.name,
+                message,
+                "a history goes on in one credential: remove one of the two, or `renamed_from`",
+            );
         } else if let Some(other) = taken.insert(from, name) {
             let message = format!("`{other}` and `{name}` are both renamed from `{from}`");
-            sheet.error(&resolved.spans.name, message, "a history goes on in one credential: remove `renamed_from` from one of them");
+            sheet.error(
+                &resolved.spans.name,
+                message,
+                "a history goes on in one credential: remove `renamed_from` from one of them",
+            );
         }
     }
 }
@@ -135,16 +143,28 @@ fn caches(grouped: &mut Grouped, credential: &Credential, spans: &Spans) {
     let (grace, shortest) = (credential.terms.grace, credential.terms.pace.shortest());
     let aws = credential.deliveries.iter().any(|delivery| matches!(delivery.target, Target::Aws(_)));
     if grace < DUCKDB_CACHE {
-        let message = format!("`grace` of {} is {} shorter than the 15m for which DuckDB keeps an instance", show(grace), show(DUCKDB_CACHE - grace));
+        let message = format!(
+            "`grace` of {} is {} shorter than the 15m for which DuckDB keeps an instance",
+            show(grace),
+            show(DUCKDB_CACHE - grace)
+        );
         grouped.add(&spans.grace, message, "a consumer may go on with a token that is revoked: raise `grace` to at least `15m`");
     }
     if aws && grace < AWS_CACHE {
-        let message = format!("`grace` of {} is {} shorter than the 1h for which AWS's caching client keeps a secret", show(grace), show(AWS_CACHE - grace));
+        let message = format!(
+            "`grace` of {} is {} shorter than the 1h for which AWS's caching client keeps a secret",
+            show(grace),
+            show(AWS_CACHE - grace)
+        );
         grouped.add(&spans.grace, message, "a consumer may read a token that is revoked: raise `grace` to at least `1h`");
     }
     if aws && shortest < AWS_WRITE_GAP {
         let message = format!("an AWS secret is written every {}, more than once in 10m", show(shortest));
-        grouped.add(&spans.schedule, message, "AWS keeps versions for a day and refuses writes when there are too many: rotate at most every `10m`");
+        grouped.add(
+            &spans.schedule,
+            message,
+            "AWS keeps versions for a day and refuses writes when there are too many: rotate at most every `10m`",
+        );
     }
 }
 
@@ -153,14 +173,10 @@ fn rate(credential: &Credential) -> f64 {
     1.0 / credential.terms.pace.shortest().as_secs_f64().max(1.0)
 }
 
-fn api_rate(
-    sheet: &Sheet<'_>,
-    found: &Found,
-    organizations: &BTreeMap<Arc<str>, Organization>,
-    span: impl Fn(&str) -> Span,
-) {
+fn api_rate(sheet: &Sheet<'_>, found: &Found, organizations: &BTreeMap<Arc<str>, Organization>, span: impl Fn(&str) -> Span) {
     for (name, organization) in organizations {
-        let of_it = found.values().map(|resolved| &resolved.credential).filter(|credential| credential.terms.organization == *name);
+        let of_it =
+            found.values().map(|resolved| &resolved.credential).filter(|credential| credential.terms.organization == *name);
         let (mut rotations, mut count) = (0.0, 0.0);
         for credential in of_it {
             rotations += rate(credential);
@@ -187,14 +203,18 @@ fn aws_rate(sheet: &Sheet<'_>, found: &Found, sinks: &BTreeMap<Arc<str>, Sink>, 
         }
     }
     for (sink, writes) in writes.into_iter().filter(|(_, writes)| *writes > AWS_WRITES_PER_SECOND) {
-        let message = format!("the sink `{sink}` gets {writes:.1} writes a second ({AWS_WRITES_PER_ROTATION} for each delivery), and AWS takes {AWS_WRITES_PER_SECOND}");
+        let message = format!(
+            "the sink `{sink}` gets {writes:.1} writes a second ({AWS_WRITES_PER_ROTATION} for each delivery), and AWS takes {AWS_WRITES_PER_SECOND}"
+        );
         sheet.warn(&span(sink), message, "rotate less often, or spread the secrets over regions");
     }
 }
 
 fn limit_rate(sheet: &Sheet<'_>, found: &Found, limits: &Limits, span: &Span) {
     let rotations = found.values().map(|resolved| rate(&resolved.credential)).sum::<f64>() * 60.0;
-    for (key, allowed) in [("rotations_per_minute", limits.rotations_per_minute), ("revocations_per_minute", limits.revocations_per_minute)] {
+    for (key, allowed) in
+        [("rotations_per_minute", limits.rotations_per_minute), ("revocations_per_minute", limits.revocations_per_minute)]
+    {
         if rotations > f64::from(allowed.get()) {
             let message = format!("{rotations:.1} rotations a minute are due, and `{key}` is {allowed}");
             let help = format!("rotate less often, or raise `{key}` in `[limits]`: what it holds back comes at its deadline");

@@ -311,7 +311,8 @@ impl<'d> Context<'d> {
             (Field::Broken, _) | (Field::Absent, []) => None,
             (Field::Absent, [only]) => Some(Arc::clone(only)),
             (Field::Absent, several) => {
-                let message = format!("[credential.{}] has no `organization`, and there are {}", shortened(name.value), several.len());
+                let message =
+                    format!("[credential.{}] has no `organization`, and there are {}", shortened(name.value), several.len());
                 let names = hint::listed(several.iter().map(AsRef::as_ref));
                 self.sheet.missing(&name.span, message, format!("say which one: {names}"));
                 None
@@ -331,7 +332,7 @@ impl<'d> Context<'d> {
         let mut known = self.cron.borrow_mut();
         let pace = known
             .entry((cron.value.to_owned(), zone.to_owned()))
-            .or_insert_with(|| pace::cron(cron.value, zone, self.now));
+            .or_insert_with(|| pace::cron(cron.value, zone, self.now).map_err(|error| error.to_string()));
         match pace {
             Ok(pace) => Some(At::new(pace.clone(), cron.span.clone())),
             Err(message) => {
@@ -353,7 +354,8 @@ impl<'d> Context<'d> {
         let (longest, shortest) = (pace.value.longest(), pace.value.shortest());
         let mut fine = true;
         // Reported at a key that is written somewhere: the built-in defaults fit together.
-        let written = |candidates: [&Span; 3]| candidates.into_iter().find(|span| **span != name.span).unwrap_or(&name.span).clone();
+        let written =
+            |candidates: [&Span; 3]| candidates.into_iter().find(|span| **span != name.span).unwrap_or(&name.span).clone();
         if grace.value >= shortest {
             let gap = if longest == shortest { "time" } else { "shortest time" };
             let message = format!(

@@ -138,7 +138,11 @@ fn with_placeholders<'d>(section: &Section<'d>, field: Field<&'d str>) -> Option
         let end = rest[open..].find('}').map(|end| open + end);
         let (Some(end), true) = (end, rest[open..].starts_with('{')) else {
             let message = format!("{} has a brace without its partner", quoted(at.value));
-            section.sheet.error(&at.span, message, "braces stand around placeholders only: `{credential}`, `{account}`, `{deployment}`");
+            section.sheet.error(
+                &at.span,
+                message,
+                "braces stand around placeholders only: `{credential}`, `{account}`, `{deployment}`",
+            );
             return None;
         };
         let name = &rest[open + 1..end];
@@ -195,7 +199,11 @@ fn mode(section: &Section<'_>) -> Option<u32> {
             match mode {
                 Some(mode) if mode & !0o777 == 0 && mode & 0o400 != 0 && mode & 0o002 == 0 => Some(mode),
                 _ => {
-                    section.sheet.error(&at.span, format!("`mode` is {}, which a token's file can't have", quoted(at.value)), help);
+                    section.sheet.error(
+                        &at.span,
+                        format!("`mode` is {}, which a token's file can't have", quoted(at.value)),
+                        help,
+                    );
                     None
                 }
             }
@@ -256,7 +264,9 @@ fn fields(section: &Section<'_>) -> Option<Format> {
             None => {
                 let known = TokenField::ALL.iter().map(|field| field.as_str());
                 let (message, help) = match word {
-                    Some(word) => (format!("no field is named {}", quoted(word)), hint::did_you_mean(word, known, "known fields")),
+                    Some(word) => {
+                        (format!("no field is named {}", quoted(word)), hint::did_you_mean(word, known, "known fields"))
+                    }
                     None => (
                         format!("{} in `fields` is {}", quoted(name.value), described(value.value)),
                         format!("the name of a field in quotes: {}", hint::listed(known)),
@@ -268,7 +278,11 @@ fn fields(section: &Section<'_>) -> Option<Format> {
         }
     }
     if complete && !fields.iter().any(|(_, field)| *field == TokenField::Token) {
-        section.sheet.error(&at.span, "`fields` selects no `token`", "one of them must be the token: `{ motherduck_token = \"token\" }`");
+        section.sheet.error(
+            &at.span,
+            "`fields` selects no `token`",
+            "one of them must be the token: `{ motherduck_token = \"token\" }`",
+        );
         return None;
     }
     complete.then_some(Format::Json { fields })
@@ -348,7 +362,10 @@ fn check_file_path(text: &str) -> Result<(), String> {
     // A name has 255 bytes, and the marker and the temporary file beside it are longer than the name.
     const NAME_MAX: usize = 200;
     if name.len() > NAME_MAX || (name.starts_with('.') && name.ends_with(".rotad")) {
-        return Err(format!("{} can't be a token's file: at most {NAME_MAX} bytes, and no `.NAME.rotad`, which is a marker's name", quoted(name)));
+        return Err(format!(
+            "{} can't be a token's file: at most {NAME_MAX} bytes, and no `.NAME.rotad`, which is a marker's name",
+            quoted(name)
+        ));
     }
     Ok(())
 }

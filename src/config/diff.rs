@@ -72,7 +72,10 @@ impl Config {
         let mut diff = Diff { before: self.credentials.len(), sections: self.changed_sections(new), ..Diff::default() };
         let mut renamed = BTreeSet::new();
         for (name, credential) in &new.credentials {
-            let from = credential.renamed_from.as_ref().filter(|from| !self.credentials.contains_key(name) && self.credentials.contains_key(*from));
+            let from = credential
+                .renamed_from
+                .as_ref()
+                .filter(|from| !self.credentials.contains_key(name) && self.credentials.contains_key(*from));
             let before = match from {
                 Some(from) => {
                     diff.renamed.push((from.clone(), name.clone()));

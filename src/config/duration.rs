@@ -32,7 +32,8 @@ pub(super) fn show(duration: SignedDuration) -> String {
         return format!("-{}", show(-duration));
     }
     let parts = [(seconds / 86_400, "d"), (seconds / 3_600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
-    let shown: Vec<String> = parts.iter().filter(|(number, _)| *number != 0).map(|(number, unit)| format!("{number}{unit}")).collect();
+    let shown: Vec<String> =
+        parts.iter().filter(|(number, _)| *number != 0).map(|(number, unit)| format!("{number}{unit}")).collect();
     if shown.is_empty() { "0s".to_owned() } else { shown.join(" ") }
 }
 

@@ -247,11 +247,7 @@ fn named<'d>(root: &Section<'d>, key: &'static str, example: &str, required: boo
     }
 }
 
-fn credentials<'d>(
-    found: &[Entry<'d>],
-    context: &Context<'d>,
-    defaults: &Draft<'d>,
-) -> BTreeMap<CredentialName, Resolved> {
+fn credentials<'d>(found: &[Entry<'d>], context: &Context<'d>, defaults: &Draft<'d>) -> BTreeMap<CredentialName, Resolved> {
     let mut credentials = BTreeMap::new();
     for Entry { name, value } in found {
         let Some(table) = value.value.as_table() else {

@@ -197,7 +197,13 @@ impl<'t> Sheet<'t> {
 
     /// A warning that many credentials may share: `others` more places have it.
     pub fn warn_many(&self, span: &Span, others: usize, message: String, help: String) {
-        self.found.borrow_mut().push(Found { severity: Severity::Warning, span: span.clone(), message, help: Some(help), others });
+        self.found.borrow_mut().push(Found {
+            severity: Severity::Warning,
+            span: span.clone(),
+            message,
+            help: Some(help),
+            others,
+        });
     }
 
     fn add(&self, severity: Severity, span: &Span, message: String, help: Option<String>) {

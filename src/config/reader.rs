@@ -133,7 +133,8 @@ impl<'d> Section<'d> {
     }
 
     pub fn duration(&self, key: &'static str) -> Field<SignedDuration> {
-        let field = self.typed(key, "a duration in quotes, such as `\"90s\"`, `\"15m\"`, `\"12h\"`, `\"30d\"`", |value| value.as_str());
+        let field =
+            self.typed(key, "a duration in quotes, such as `\"90s\"`, `\"15m\"`, `\"12h\"`, `\"30d\"`", |value| value.as_str());
         field.and_then(|at| match duration::parse(at.value) {
             Ok(duration) => Some(duration),
             Err(help) => {

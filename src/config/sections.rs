@@ -180,7 +180,11 @@ pub(super) fn server(section: &Section<'_>) -> Option<Server> {
     if let (Field::Set(a), Field::Set(b)) = (&listen, &metrics_listen)
         && a.value == b.value
     {
-        section.sheet.error(&b.span, format!("`metrics_listen` is {}, as `listen` is", b.value), "use another port, or leave it out");
+        section.sheet.error(
+            &b.span,
+            format!("`metrics_listen` is {}, as `listen` is", b.value),
+            "use another port, or leave it out",
+        );
     }
     let control = section.path("control");
     let control_group = section.text("control_group");

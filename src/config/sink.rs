@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::hint;
 use super::parts::{self, SECRET_SOURCE_KEYS};
 use super::problem::{Sheet, quoted};
 use super::reader::{At, Entry, Field, Section, described, entries};
 use super::surroundings::Surroundings;
-use super::hint;
 use crate::sinks::vault::{Auth, KvVersion, SecretSource};
 use crate::sinks::{Kind, aws, file, vault};
 
@@ -86,7 +86,8 @@ fn drafted(sheet: &Sheet<'_>, Entry { name, value }: &Entry<'_>, world: &dyn Sur
         sheet.error(&entry.value.span, message, "it must be a table");
         return Drafted { kind, sink: None };
     };
-    let section = |known| Section::new(sheet, table, format!("[sink.{}.{}]", name.value, entry.name.value), entry.name.span.clone(), known);
+    let section =
+        |known| Section::new(sheet, table, format!("[sink.{}.{}]", name.value, entry.name.value), entry.name.span.clone(), known);
     let sink = match kind {
         Some(Kind::Aws) => aws(&section(AWS_KEYS)),
         Some(Kind::File) => Some(Sink::File(Arc::new(file::Config { host: owned(section(FILE_KEYS).text("host")) }))),
@@ -111,7 +112,11 @@ fn aws(section: &Section<'_>) -> Option<Sink> {
     });
     let external_id = section.text("external_id");
     if let (Field::Set(at), Field::Absent) = (&external_id, &role_arn) {
-        section.sheet.error(&at.span, "`external_id` without `role_arn`", "it is sent when a role is assumed: add `role_arn`, or leave it out");
+        section.sheet.error(
+            &at.span,
+            "`external_id` without `role_arn`",
+            "it is sent when a role is assumed: add `role_arn`, or leave it out",
+        );
     }
     let endpoint_url = parts::url(section, "endpoint_url", true);
     if endpoint_url.is_broken() {
@@ -279,7 +284,11 @@ fn secret(section: &Section<'_>, key: &'static str, what: &str, world: &dyn Surr
         Field::Set(At { value: SecretSource::Environment(name), span }) => {
             if !world.has_variable(name) {
                 let message = format!("{what} comes from the environment variable {}, which is not set", quoted(name));
-                section.sheet.warn(span, message, "rotad starts, and its deliveries there fail until it is started with the variable");
+                section.sheet.warn(
+                    span,
+                    message,
+                    "rotad starts, and its deliveries there fail until it is started with the variable",
+                );
             }
         }
     }
