@@ -330,8 +330,9 @@ impl<'d> Context<'d> {
         let Field::Set(cron) = &draft.cron else { return Some(At::new(Pace::Every(EVERY), name.span.clone())) };
         let zone = draft.timezone.clone().value().unwrap_or("UTC");
         let mut known = self.cron.borrow_mut();
-        let pace =
-            known.entry((cron.value.to_owned(), zone.to_owned())).or_insert_with(|| pace::cron(cron.value, zone, self.now));
+        let pace = known
+            .entry((cron.value.to_owned(), zone.to_owned()))
+            .or_insert_with(|| pace::cron(cron.value, zone, self.now).map_err(|error| error.to_string()));
         match pace {
             Ok(pace) => Some(At::new(pace.clone(), cron.span.clone())),
             Err(message) => {

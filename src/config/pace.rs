@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::gaps;
+use crate::rotation::schedule::{CronError, Gaps};
 use crate::rotation::{Owner, Schedule};
 
 /// How often, shared by the credentials that say the same.
@@ -52,11 +52,9 @@ impl Pace {
     }
 }
 
-/// The pace of a cron line; the error says what is wrong with it.
-pub(super) fn cron(expression: &str, zone: &str, now: Timestamp) -> Result<Pace, String> {
-    let _ = (expression, zone, now);
-    match gaps::missing(gaps::Feature::Cron) {
-        Some(refusal) => Err(refusal.to_owned()),
-        None => Err("this build has no cron".to_owned()),
-    }
+/// The pace of a cron line, as far as 5 years from `now` show it.
+pub(super) fn cron(expression: &str, zone: &str, now: Timestamp) -> Result<Pace, CronError> {
+    let schedule = Schedule::cron(expression, zone)?;
+    let Gaps { shortest, longest } = schedule.gaps(now);
+    Ok(Pace::Cron { expression: expression.into(), zone: zone.into(), schedule, shortest, longest })
 }

@@ -57,7 +57,10 @@ pub(super) fn url(section: &Section<'_>, key: &'static str, with_path: bool) -> 
             return wrong(format!("`{key}` is {shown}, with a query or fragment"), "leave out what follows `?` or `#`");
         }
         if !with_path && url.path() != "/" {
-            return wrong(format!("`{key}` is {shown}, with a path"), "scheme, host and port alone, as in `https://host.internal:8200`");
+            return wrong(
+                format!("`{key}` is {shown}, with a path"),
+                "scheme, host and port alone, as in `https://host.internal:8200`",
+            );
         }
         Some(url.as_str().trim_end_matches('/').to_owned())
     })
@@ -93,7 +96,11 @@ pub(super) fn secret_source(section: &Section<'_>, key: &'static str) -> Field<S
             Field::Broken
         }
         (Field::Set(_), Field::Set(_)) => {
-            section.sheet.error(&inner.span, format!("`{key}` of {} has both `file` and `env`", section.label), "keep one of them");
+            section.sheet.error(
+                &inner.span,
+                format!("`{key}` of {} has both `file` and `env`", section.label),
+                "keep one of them",
+            );
             Field::Broken
         }
     }
@@ -147,11 +154,16 @@ pub(super) fn one_of(section: &Section<'_>, present: &[&str], choices: &'static 
     match present {
         [_] => true,
         [] => {
-            section.sheet.missing(&section.span, format!("{} says no {what}", section.label), format!("one of {}", hint::listed(choices.iter().copied())));
+            section.sheet.missing(
+                &section.span,
+                format!("{} says no {what}", section.label),
+                format!("one of {}", hint::listed(choices.iter().copied())),
+            );
             false
         }
         several => {
-            let message = format!("{} has {} kinds of {what}: {}", section.label, several.len(), hint::listed(several.iter().copied()));
+            let message =
+                format!("{} has {} kinds of {what}: {}", section.label, several.len(), hint::listed(several.iter().copied()));
             section.sheet.error(&section.span, message, "keep one of them");
             false
         }

@@ -58,7 +58,10 @@ fn the_example_configurations_are_configurations() {
 fn every_key_stands_in_the_reference_and_in_the_example() {
     for (section, keys) in KEYS {
         for key in *keys {
-            assert!(REFERENCE.contains(&format!("`{key}`")) || REFERENCE.contains(&format!("{key} = ")), "reference: {section} {key}");
+            assert!(
+                REFERENCE.contains(&format!("`{key}`")) || REFERENCE.contains(&format!("{key} = ")),
+                "reference: {section} {key}"
+            );
             let stands = [format!("{key} ="), format!("[{key}]"), format!("[{key}."), format!(".{key}]")];
             assert!(stands.iter().any(|text| EXAMPLE.contains(text)), "example: {section} {key}");
         }
@@ -67,7 +70,8 @@ fn every_key_stands_in_the_reference_and_in_the_example() {
 
 #[test]
 fn what_is_left_out_has_the_documented_default() {
-    let config = parsed(&small("[credential.etl]\naccount = \"etl_prod\"\ndeliver = [{ sink = \"disk\", path = \"/run/token\" }]\n"));
+    let config =
+        parsed(&small("[credential.etl]\naccount = \"etl_prod\"\ndeliver = [{ sink = \"disk\", path = \"/run/token\" }]\n"));
     let organization = &config.organizations["main"];
     assert_eq!(organization.api_url, "https://api.motherduck.com");
     assert_eq!((organization.requests_per_second.get(), organization.max_in_flight.get()), (10, 8));
@@ -133,13 +137,17 @@ fn names(names: &[CredentialName]) -> Vec<&str> {
 fn a_difference_tells_added_removed_renamed_and_moved() {
     let before = parsed(&fleet(5));
     let text = fleet(4).replace("[credential.c0]", "[credential.new]\nrenamed_from = \"c0\"");
-    let text = text.replace("account = \"account_1\"\n", "account = \"account_1\"\ndeliver = [{ sink = \"disk\", path = \"/run/moved\" }]\n");
+    let text = text.replace(
+        "account = \"account_1\"\n",
+        "account = \"account_1\"\ndeliver = [{ sink = \"disk\", path = \"/run/moved\" }]\n",
+    );
     let text = text.replace("account = \"account_2\"\n", "account = \"account_2\"\nttl = \"8d\"\n");
     let after = parsed(&format!("{text}[credential.c9]\naccount = \"account_9\"\n"));
     let diff = before.diff(&after);
     assert_eq!((names(&diff.added), names(&diff.removed)), (vec!["c9"], vec!["c4"]));
     assert_eq!(diff.renamed, [("c0".parse().unwrap(), "new".parse().unwrap())]);
-    let changed: Vec<_> = diff.changed.iter().map(|change| (change.name.as_str(), change.terms, change.places_removed.len())).collect();
+    let changed: Vec<_> =
+        diff.changed.iter().map(|change| (change.name.as_str(), change.terms, change.places_removed.len())).collect();
     assert_eq!(changed, [("c1", false, 1), ("c2", true, 0), ("new", false, 1)]);
     assert!(before.diff(&before).is_empty() && diff.sections.is_empty());
 }
@@ -157,7 +165,9 @@ fn a_file_that_is_none_is_a_problem_of_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let latin = folder.path().join("latin.toml");
     std::fs::write(&latin, b"# fine\ndeployment = \"\xe4\"").unwrap();
-    for (path, says) in [(folder.path().to_owned(), "is a directory"), (folder.path().join("none"), "No such file"), (latin, "line 2")] {
+    for (path, says) in
+        [(folder.path().to_owned(), "is a directory"), (folder.path().join("none"), "No such file"), (latin, "line 2")]
+    {
         let problems = load(&path, Timestamp::UNIX_EPOCH).unwrap_err();
         assert!(problems.to_string().contains(says), "{problems}");
     }
