@@ -96,8 +96,10 @@ struct Look {
 }
 
 impl Look {
+    /// A soft delete leaves the number as it is, so the state stands beside it.
     fn version(&self) -> Version {
-        Version(format!("{} {}", self.version, digest(self.marker.as_deref())))
+        let state = if self.value.is_some() { "value" } else { "empty" };
+        Version(format!("{} {state} {}", self.version, digest(self.marker.as_deref())))
     }
 
     fn fingerprint(&self) -> Option<Fingerprint> {
