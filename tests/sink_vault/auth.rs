@@ -18,10 +18,10 @@ mod base64_url {
     }
 }
 
-/// A signed JWT (EdDSA) and the public key that proves it.
-fn jwt(claims: &Value) -> (String, String) {
+/// A JWT signed with Ed25519, whatever `algorithm` it claims, and the public key that proves it.
+fn jwt(algorithm: &str, claims: &Value) -> (String, String) {
     let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
-    let head = base64(json!({ "alg": "EdDSA", "typ": "JWT" }).to_string().as_bytes());
+    let head = base64(json!({ "alg": algorithm, "typ": "JWT" }).to_string().as_bytes());
     let signed = format!("{head}.{}", base64(claims.to_string().as_bytes()));
     let signature = base64(&key.sign(signed.as_bytes()).unwrap());
     (format!("{signed}.{signature}"), key.public_key_pem())
@@ -250,7 +250,7 @@ async fn a_jwt_logs_in() {
     let bao = Bao::dev().await;
     put_policy(&bao, "all", ALL).await;
     let far = 4_000_000_000_u64;
-    let (token, key) = jwt(&json!({ "iss": "test", "sub": "rotad", "aud": "vault", "exp": far, "iat": 1_700_000_000 }));
+    let (token, key) = jwt("EdDSA", &json!({ "iss": "test", "sub": "rotad", "aud": "vault", "exp": far, "iat": 1_700_000_000 }));
     bao.ok("POST", "sys/auth/jwt", json!({ "type": "jwt" })).await;
     bao.ok("POST", "auth/jwt/config", json!({ "jwt_validation_pubkeys": [key], "jwt_supported_algs": ["EdDSA"] })).await;
     let role = json!({ "role_type": "jwt", "user_claim": "sub", "bound_audiences": ["vault"], "token_policies": ["all"], "token_ttl": "1h" });
@@ -276,9 +276,11 @@ async fn a_kubernetes_service_account_logs_in() {
     let account = json!({ "namespace": "prod", "serviceaccount": { "name": "rotad", "uid": "uid-1" } });
     let claims = json!({ "iss": "kubernetes", "exp": 4_000_000_000_u64, "iat": 1_700_000_000, "nbf": 1_700_000_000,
         "sub": "system:serviceaccount:prod:rotad", "kubernetes.io": account });
-    let (token, _) = jwt(&claims);
+    // Its form is checked by the server, its signature by Kubernetes alone.
+    let (token, _) = jwt("ES256", &claims);
     bao.ok("POST", "sys/auth/kubernetes", json!({ "type": "kubernetes" })).await;
-    let reviewer = json!({ "kubernetes_host": host, "token_reviewer_jwt": token, "disable_local_ca_jwt": true });
+    let authority = CertificateParams::new([]).unwrap().self_signed(&KeyPair::generate().unwrap()).unwrap().pem();
+    let reviewer = json!({ "kubernetes_host": host, "token_reviewer_jwt": token, "kubernetes_ca_cert": authority });
     bao.ok("POST", "auth/kubernetes/config", reviewer).await;
     let role = json!({ "bound_service_account_names": ["rotad"], "bound_service_account_namespaces": ["prod"],
         "token_policies": ["all"], "token_ttl": "1h" });

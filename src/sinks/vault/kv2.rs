@@ -261,7 +261,7 @@ fn judge(place: &VaultPlace, answer: &Answer, path: &str, capability: &str) -> R
         place.remember_index(answer);
         return Ok(());
     }
-    if is_conflict(answer) || (answer.status == 400 && answer.errors().contains("metadata_cas")) {
+    if is_conflict(answer) {
         return Err(NoMarker::Conflict);
     }
     Err(place.failure(answer, path, capability).into())

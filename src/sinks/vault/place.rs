@@ -187,7 +187,9 @@ impl Place for VaultPlace {
 
 /// Whether the server refused because somebody else wrote in between.
 pub(super) fn is_conflict(answer: &Answer) -> bool {
-    answer.status == 400 && answer.errors().contains("check-and-set parameter did not match")
+    let errors = answer.errors();
+    // For data and (OpenBao) for metadata: "… parameter did not match …", "… parameter does not match …".
+    answer.status == 400 && errors.contains("check-and-set parameter") && errors.contains("not match")
 }
 
 /// A short name for a marker's text, for the condition of a write.
