@@ -158,6 +158,19 @@ async fn of_many_writers_at_once_exactly_one_wins() {
 }
 
 #[tokio::test]
+async fn a_foreign_write_between_marker_and_value_is_not_overwritten() {
+    let bao = Bao::dev().await;
+    let gate = Gate::before(&bao.address).await;
+    let store = store_at(&bao, &gate.address, root_auth(&bao)).await;
+    let place: Arc<dyn Place> = store.place(target("app", "token")).unwrap();
+    deliver(&place, "etl", &Delivery::new("etl", 0)).await;
+    let version = read(&place, "etl").await.version;
+    gate.misbehave("PATCH", "secret/metadata/app", Fault::ThenForeignWrite("secret/data/app", r#"{"data":{"token":"by-hand"}}"#));
+    assert_eq!(place.write(&version, &Delivery::new("etl", 1).payload()).await, WriteOutcome::Conflict);
+    assert_eq!(read(&place, "etl").await.value.unwrap().expose(), "by-hand");
+}
+
+#[tokio::test]
 async fn someone_elses_change_of_the_metadata_is_not_lost() {
     // With `patch` and without: the server compares the metadata's version either way.
     for capabilities in [json!(["create", "read", "patch"]), json!(["create", "read", "update"])] {

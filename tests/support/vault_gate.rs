@@ -20,6 +20,8 @@ pub enum Fault {
     Hang,
     /// Redirects; the server sees nothing.
     Redirect(String),
+    /// Lets it through; before the answer comes, somebody else writes this body to this path.
+    ThenForeignWrite(&'static str, &'static str),
     /// Lets it through and adds a header to the answer.
     AddHeader(&'static str, &'static str),
 }
@@ -112,6 +114,14 @@ async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
         Some(Fault::Hang) => std::future::pending().await,
         Some(Fault::Redirect(to)) => {
             Response::builder().status(StatusCode::TEMPORARY_REDIRECT).header("Location", to).body(Body::empty()).unwrap()
+        }
+        Some(Fault::ThenForeignWrite(path, content)) => {
+            let token = parts.headers.get("X-Vault-Token").unwrap().clone();
+            let response = forward(&shared, parts, body).await;
+            let url = format!("{}/v1/{path}", shared.upstream);
+            let written = shared.http.post(url).header("X-Vault-Token", token).body(content).send().await.unwrap();
+            assert!(written.status().is_success());
+            response
         }
         Some(Fault::AddHeader(name, value)) => {
             let mut response = forward(&shared, parts, body).await;
