@@ -16,10 +16,11 @@ use serde::{Serialize, Serializer};
 
 pub(crate) use summary::label;
 pub use summary::{
-    At, BlockedReason, CredentialState, FreezeReason, Label, OrganizationIndex, SinkCounts, Summary, TokenCounts, TokenPhase,
+    At, CredentialState, FreezeReason, Label, OrganizationIndex, SinkCounts, Summary, TokenCounts, TokenPhase, sink_of,
 };
 
-use crate::rotation::{CredentialName, Moment};
+use crate::clock::Freeze;
+use crate::rotation::{Blocked, CredentialName, Moment};
 use crate::sinks;
 
 /// How many there are of each variant; every variant is there, if only as 0.
@@ -128,7 +129,7 @@ pub struct Snapshot {
     pub revocations_frozen: Tally<FreezeReason>,
     pub organizations: Vec<Organization>,
     pub credentials: Tally<CredentialState>,
-    pub blocked: Tally<BlockedReason>,
+    pub blocked: Tally<Blocked>,
     pub tokens: Tally<TokenPhase>,
     pub tokens_unknown: u64,
     pub tokens_foreign: u64,
@@ -259,14 +260,18 @@ impl Board {
         write(&self.shared).first_sweep_done = true;
     }
 
-    /// Whether revocations are frozen for `reason`.
+    /// Whether revocations are frozen for `reason`; the clock's reasons come by `clock`.
     pub fn freeze(&self, reason: FreezeReason, frozen: bool) {
         write(&self.shared).frozen.0.insert(reason, u64::from(frozen));
     }
 
-    /// Local time minus the API's.
-    pub fn clock_skew(&self, skew: SignedDuration) {
-        write(&self.shared).clock_skew_millis = Some(i64::try_from(skew.as_millis()).unwrap_or(i64::MAX));
+    /// What the clock says of itself: why it freezes revocations, and local time minus the API's.
+    pub fn clock(&self, frozen: Option<Freeze>, skew: Option<SignedDuration>) {
+        let mut shared = write(&self.shared);
+        for reason in Freeze::ALL {
+            shared.frozen.0.insert(reason.into(), u64::from(frozen == Some(reason)));
+        }
+        shared.clock_skew_millis = skew.map(|skew| i64::try_from(skew.as_millis()).unwrap_or(i64::MAX));
     }
 
     /// Whether the scheduler lives: it gave a sign of life within three minutes.
@@ -432,7 +437,7 @@ mod tests {
             &name("three"),
             Summary {
                 state: CredentialState::Blocked,
-                blocked: Some(BlockedReason::RolledBack),
+                blocked: Some(Blocked::RolledBack),
                 deliveries_unconfirmed: SinkCounts { vault: 3, ..SinkCounts::default() },
                 tokens_foreign: 4,
                 ..Summary::new(other)
@@ -440,7 +445,7 @@ mod tests {
         );
         let snapshot = board.snapshot(moment(100));
         assert_eq!(snapshot.credentials.of(CredentialState::Retiring), 2);
-        assert_eq!(snapshot.blocked.of(BlockedReason::RolledBack), 1);
+        assert_eq!(snapshot.blocked.of(Blocked::RolledBack), 1);
         assert_eq!((snapshot.tokens.of(TokenPhase::Current), snapshot.tokens.of(TokenPhase::Retiring)), (2, 4));
         assert_eq!((snapshot.tokens_unknown, snapshot.tokens_foreign, snapshot.revocations_pending), (2, 4, 4));
         assert_eq!(snapshot.deliveries_unconfirmed.of(sinks::Kind::Vault), 3);

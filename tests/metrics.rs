@@ -7,12 +7,13 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use rotad::clock::Freeze;
 use rotad::metrics::{
     self, Exposition, Metrics, ProviderOperation, RevocationOutcome, RotationOutcome, SinkOperation, Step, catalogue,
 };
-use rotad::rotation::{CredentialName, DeliveryId, Entry, Happened, Moment, Reason, Steady};
+use rotad::rotation::{Blocked, CredentialName, DeliveryId, Entry, Happened, Moment, Reason, Steady};
 use rotad::sinks::Kind;
-use rotad::snapshot::{At, BlockedReason, Board, CredentialState, FreezeReason, JournalState, SinkCounts, Summary, TokenCounts};
+use rotad::snapshot::{At, Board, CredentialState, FreezeReason, JournalState, SinkCounts, Summary, TokenCounts};
 
 /// The names and labels that dashboards and alerts rely on, as the design promises them. They are
 /// spelled out here a second time, so that renaming one in the code alone is noticed.
@@ -74,8 +75,8 @@ fn full_board() -> Arc<Board> {
     let main = board.organization("main");
     board.configuration_loaded(moment(1).wall);
     board.journal(JournalState::Writable);
-    board.freeze(FreezeReason::ClockSkew, true);
-    board.clock_skew(SignedDuration::from_millis(-1250));
+    board.freeze(FreezeReason::Paused, true);
+    board.clock(Some(Freeze::ClockSkew), Some(SignedDuration::from_millis(-61_250)));
     board.admin_token_expires(main, Some(moment(90_000).wall));
     board.beat(Moment { wall: moment(100).wall + SignedDuration::from_millis(250), ..moment(100) });
     let etl = Summary {
@@ -95,7 +96,7 @@ fn full_board() -> Arc<Board> {
     board.put(&name("etl"), etl);
     let reports = Summary {
         state: CredentialState::Blocked,
-        blocked: Some(BlockedReason::RolledBack),
+        blocked: Some(Blocked::RolledBack),
         due_at: at(90),
         deadline_at: at(99),
         last_sweep_at: at(60),
