@@ -1,5 +1,6 @@
 //! What is scraped: every name that is promised, nothing else, in a form that `promtool` accepts, and
 //! without the memory of 100,000 registered gauges.
+#![allow(clippy::unwrap_used, reason = "a test ends where its set-up fails")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
