@@ -15,11 +15,8 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 pub(crate) use summary::label;
-pub use summary::{
-    At, CredentialState, FreezeReason, Label, OrganizationIndex, SinkCounts, Summary, TokenCounts, TokenPhase, sink_of,
-};
+pub use summary::{At, CredentialState, FreezeReason, Label, OrganizationIndex, SinkCounts, Summary, TokenCounts, TokenPhase};
 
-use crate::clock::Freeze;
 use crate::rotation::{Blocked, CredentialName, Moment};
 use crate::sinks;
 
@@ -260,18 +257,14 @@ impl Board {
         write(&self.shared).first_sweep_done = true;
     }
 
-    /// Whether revocations are frozen for `reason`; the clock's reasons come by `clock`.
+    /// Whether revocations are frozen for `reason`.
     pub fn freeze(&self, reason: FreezeReason, frozen: bool) {
         write(&self.shared).frozen.0.insert(reason, u64::from(frozen));
     }
 
-    /// What the clock says of itself: why it freezes revocations, and local time minus the API's.
-    pub fn clock(&self, frozen: Option<Freeze>, skew: Option<SignedDuration>) {
-        let mut shared = write(&self.shared);
-        for reason in Freeze::ALL {
-            shared.frozen.0.insert(reason.into(), u64::from(frozen == Some(reason)));
-        }
-        shared.clock_skew_millis = skew.map(|skew| i64::try_from(skew.as_millis()).unwrap_or(i64::MAX));
+    /// Local time minus the API's.
+    pub fn clock_skew(&self, skew: SignedDuration) {
+        write(&self.shared).clock_skew_millis = Some(i64::try_from(skew.as_millis()).unwrap_or(i64::MAX));
     }
 
     /// Whether the scheduler lives: it gave a sign of life within three minutes.

@@ -8,7 +8,6 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use rotad::clock::Freeze;
 use rotad::metrics::{
     self, Exposition, Metrics, ProviderOperation, RevocationOutcome, RotationOutcome, SinkOperation, Step, catalogue,
 };
@@ -77,7 +76,8 @@ fn full_board() -> Arc<Board> {
     board.configuration_loaded(moment(1).wall);
     board.journal(JournalState::Writable);
     board.freeze(FreezeReason::Paused, true);
-    board.clock(Some(Freeze::ClockSkew), Some(SignedDuration::from_millis(-61_250)));
+    board.freeze(FreezeReason::ClockSkew, true);
+    board.clock_skew(SignedDuration::from_millis(-61_250));
     board.admin_token_expires(main, Some(moment(90_000).wall));
     board.beat(Moment { wall: moment(100).wall + SignedDuration::from_millis(250), ..moment(100) });
     let etl = Summary {

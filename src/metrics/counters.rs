@@ -5,9 +5,9 @@ use prometheus::core::Collector;
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
 
 use super::catalogue::{self, Definition};
-use crate::rotation::{Entry, Happened, Reason};
+use crate::rotation::{DeliveryId, Entry, Happened, Reason};
 use crate::sinks;
-use crate::snapshot::{Label, label, sink_of};
+use crate::snapshot::{Label, label};
 
 label!(
     /// How a rotation ended.
@@ -284,6 +284,12 @@ impl Metrics {
             tracing::error!(%error, "the counters can't be rendered");
         }
     }
+}
+
+/// The kind of sink that a delivery goes to: its id begins with the kind.
+pub fn sink_of(delivery: &DeliveryId) -> Option<sinks::Kind> {
+    let (kind, _) = delivery.as_str().split_once(':')?;
+    sinks::Kind::ALL.into_iter().find(|known| known.as_str() == kind)
 }
 
 /// The step whose failure an entry tells of.

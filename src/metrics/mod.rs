@@ -8,6 +8,6 @@ mod counters;
 mod exposition;
 
 pub use counters::{
-    DeliveryOutcome, Metrics, ProviderOperation, ResponseCode, RevocationOutcome, RotationOutcome, SinkOperation, Step,
+    DeliveryOutcome, Metrics, ProviderOperation, ResponseCode, RevocationOutcome, RotationOutcome, SinkOperation, Step, sink_of,
 };
 pub use exposition::{CONTENT_TYPE, Exposition};
