@@ -16,7 +16,9 @@ pub mod metrics; // the snapshot as Prometheus text; every metric's name
 pub mod snapshot; // one read-only picture of everything
 
 pub mod engine; // scheduler, workers, limits
+pub mod fleet; // from the configuration to what the engine works with
 
 pub mod web; // metrics, health and status over HTTP
 
-pub mod cli; // the commands
+pub mod cli;
+pub mod daemon; // all of it put together // the commands

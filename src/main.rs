@@ -1,3 +1,7 @@
-//! Arguments, logging, exit status.
+//! Arguments, logging, exit status: everything else is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    rotad::cli::main()
+}

@@ -63,13 +63,34 @@ async fn filled(path: &Path) {
 }
 
 /// This test again, in a process of its own, with `path` as its journal.
-fn spawn_child(test: &str, path: &Path) -> Child {
-    Command::new(std::env::current_exe().unwrap())
+fn spawn_child(test: &str, path: &Path) -> Running {
+    let child = Command::new(std::env::current_exe().unwrap())
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(CHILD, path)
         .stdout(Stdio::piped())
         .spawn()
-        .unwrap()
+        .unwrap();
+    Running(child)
+}
+
+/// A child that does not outlive a test that failed.
+struct Running(Child);
+
+impl Running {
+    fn kill(&mut self) {
+        self.0.kill().unwrap();
+    }
+
+    fn wait(&mut self) {
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 fn child_journal() -> Option<PathBuf> {
@@ -103,8 +124,8 @@ async fn save_until_killed(path: &Path) {
 }
 
 /// Reads what the child tells until `enough` saves, and goes on to the end once `at_enough` was called.
-fn follow(child: &mut Child, enough: usize, at_enough: impl FnOnce(&mut Child)) -> BTreeMap<String, u64> {
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+fn follow(child: &mut Running, enough: usize, at_enough: impl FnOnce(&mut Running)) -> BTreeMap<String, u64> {
+    let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
     let (mut told, mut count, mut at_enough) = (BTreeMap::new(), 0, Some(at_enough));
     while let Some(Ok(line)) = lines.next() {
         let words: Vec<&str> = line.split(' ').collect();
@@ -134,8 +155,8 @@ async fn nothing_that_was_answered_is_lost_by_kill_9() {
     for round in 1..=3 {
         let _ = std::fs::remove_file(&path);
         let mut child = spawn_child("nothing_that_was_answered_is_lost_by_kill_9", &path);
-        let told = follow(&mut child, 100 * round, |child| child.kill().unwrap());
-        child.wait().unwrap();
+        let told = follow(&mut child, 100 * round, |child| child.kill());
+        child.wait();
         assert_eq!(told.len(), 8);
         let journal = open(&path).expect("the kernel released the lock");
         for (credential, version) in told {
@@ -159,17 +180,17 @@ async fn a_second_process_is_refused_and_told_who_has_it_and_may_read_meanwhile(
     let runtime = tokio::runtime::Handle::current();
     let told = tokio::task::block_in_place(|| {
         follow(&mut child, 50, |child| {
-            let expected = format!("is in use by process {} on", child.id());
+            let expected = format!("is in use by process {} on", child.0.id());
             let error = open(&path).unwrap_err();
             assert!(matches!(&error, JournalError::InUse(text) if text.contains(&expected)), "{error}");
             // Another path to the same file has another lock file; the lock on the file itself still stands.
             std::fs::hard_link(&path, &link).unwrap();
             assert!(matches!(open(&link), Err(JournalError::InUse(_))));
             runtime.block_on(reads_follow_the_writer(&path));
-            child.kill().unwrap();
+            child.kill();
         })
     });
-    child.wait().unwrap();
+    child.wait();
     assert_eq!(told.len(), 8);
     let journal = open(&path).unwrap();
     assert_eq!(journal.load_after(None, 100).await.unwrap().len(), 8);
@@ -368,6 +389,21 @@ async fn a_full_disk_is_told_and_the_journal_works_again_when_there_is_room() {
     drop(journal);
     let row = open(&small.journal()).unwrap().load(&name("etl")).await.unwrap().unwrap();
     assert_eq!((row.version, row.state), (2, large));
+}
+
+#[tokio::test]
+async fn a_save_without_room_does_not_fail_the_one_that_shares_its_commit() {
+    let small = Small::mount();
+    let commits = Arc::new(Commits::default());
+    let journal = SqliteJournal::open(&small.journal(), at(0), commits.observer()).unwrap();
+    // While the observer holds up this commit, the next two saves gather behind it.
+    commits.slow.store(true, std::sync::atomic::Ordering::SeqCst);
+    journal.save(save("first", None, "{}")).await.unwrap();
+    let too_large = "x".repeat(4_000_000);
+    let (large, small_one) = tokio::join!(journal.save(save("large", None, &too_large)), journal.save(save("small", None, "{}")));
+    assert!(matches!(large, Err(JournalError::Unwritable(_))), "{large:?}");
+    assert_eq!(small_one.unwrap(), 1);
+    assert_eq!(journal.load(&name("large")).await.unwrap(), None);
 }
 
 #[test]

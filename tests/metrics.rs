@@ -7,9 +7,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use rotad::metrics::{
-    self, Exposition, Metrics, ProviderOperation, RevocationOutcome, RotationOutcome, SinkOperation, Step, catalogue,
-};
+use rotad::metrics::{self, Exposition, Metrics, RevocationOutcome, RotationOutcome, SinkOperation, Step, catalogue};
+use rotad::motherduck::{Code, Observer, Operation};
 use rotad::rotation::{CredentialName, DeliveryId, Entry, Happened, Moment, Reason, Steady};
 use rotad::sinks::Kind;
 use rotad::snapshot::{At, BlockedReason, Board, CredentialState, FreezeReason, JournalState, SinkCounts, Summary, TokenCounts};
@@ -114,9 +113,9 @@ fn counted() -> Metrics {
     metrics.rotation_finished(RotationOutcome::Succeeded);
     metrics.step_failed(Step::Write, Reason::Forbidden);
     metrics.delivery(Kind::Vault, metrics::DeliveryOutcome::Refused);
-    metrics.provider_request(ProviderOperation::Issue, Some(429), SignedDuration::from_millis(80));
-    metrics.provider_request(ProviderOperation::List, None, SignedDuration::from_secs(30));
-    metrics.provider_request(ProviderOperation::List, Some(418), SignedDuration::from_millis(20));
+    metrics.request(Operation::Issue, Code::of_status(429), 0.08);
+    metrics.request(Operation::List, Code::Timeout, 30.0);
+    metrics.request(Operation::List, Code::of_status(418), 0.02);
     metrics.sink_request(Kind::Aws, SinkOperation::Write, SignedDuration::from_millis(40));
     metrics.journal_commit(SignedDuration::from_micros(3600));
     metrics.schedule_lag(SignedDuration::from_secs(2));

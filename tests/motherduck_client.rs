@@ -1,6 +1,7 @@
 //! The client of MotherDuck's API against the stand-in, and against scripted bytes where the
 //! stand-in is too well-behaved.
 #![cfg(feature = "stand-in")]
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests are tests too
 
 #[path = "motherduck/stand_in.rs"]
 mod stand_in;
@@ -152,6 +153,20 @@ async fn a_retry_date_counts_from_the_server_s_clock_and_the_past_is_no_wait() {
     )])
     .await;
     assert_eq!(support::caller(&server.url).refused().await.retry_after, Some(SignedDuration::ZERO));
+}
+
+#[tokio::test]
+async fn the_clock_is_told_of_the_date_of_each_answer() {
+    let (server, caller) = pair().await;
+    assert_eq!(caller.clock.skew(), None);
+    for hours in [3, -2, 0] {
+        server.shift_time(SignedDuration::ZERO, SignedDuration::from_hours(hours));
+        // A failure has a date as well as a success.
+        server.misbehave(Fault::once(status(500, None, false)));
+        caller.not_listed().await;
+        let ahead = -caller.clock.skew().unwrap();
+        assert!((ahead - SignedDuration::from_hours(hours)).abs() < SignedDuration::from_secs(10), "{ahead} for {hours} h");
+    }
 }
 
 #[tokio::test]

@@ -341,3 +341,735 @@ async fn replaced_versions_lose_their_labels_so_that_aws_prunes_them() {
     ]);
     assert_eq!(bench.person.labels(&bench.name).await, expected);
 }
+
+#[tokio::test]
+async fn a_secret_without_a_value_is_filled_and_tagged() {
+    let bench = Bench::with("valueless", Format::Raw, limits(), |config| Config { create: false, ..config }).await;
+    bench.person.client.create_secret().name(&bench.name).send().await.unwrap();
+    let reading = bench.read().await;
+    assert_eq!(reading.shows, Shows::Nothing { owner: None });
+    assert_eq!(bench.write(&reading.version, 0).await, WriteOutcome::Written);
+    bench.assert_serves(0).await;
+}
+
+#[tokio::test]
+async fn a_first_version_that_is_not_current_by_itself_is_moved_there() {
+    let bench = Bench::new("unmoved", Format::Raw).await;
+    bench.person.client.create_secret().name(&bench.name).send().await.unwrap();
+    bench.proxy.on("PutSecretValue", 1, Fault::edit(|answer| answer["VersionStages"] = json!(["ROTAD_PENDING"])));
+    bench.proxy.on("UpdateSecretVersionStage", 1, Fault::Answer(json!({})));
+    let version = bench.version().await;
+    bench.proxy.take_calls();
+    assert_eq!(bench.write(&version, 0).await, WriteOutcome::Written);
+    let calls = bench.proxy.take_calls();
+    let last = calls.last().unwrap();
+    assert_eq!(last.action, "UpdateSecretVersionStage");
+    assert_eq!(last.body["MoveToVersionId"], rotation(0).to_string());
+    assert_eq!(last.body.get("RemoveFromVersionId"), None, "there is no version to take the label from");
+}
+
+#[tokio::test]
+async fn a_missing_secret_is_not_created_where_the_sink_must_not() {
+    let bench = Bench::with("uncreated", Format::Raw, limits(), |config| Config { create: false, ..config }).await;
+    let reading = bench.read().await;
+    assert_eq!(reading.shows, Shows::Nothing { owner: None });
+    refused(&bench.write(&reading.version, 0).await, Reason::Missing, "create = false");
+    assert!(!bench.proxy.take_actions().contains(&"CreateSecret".to_owned()));
+}
+
+#[tokio::test]
+async fn a_secret_that_was_created_meanwhile_is_a_conflict() {
+    let bench = Bench::new("raced", Format::Raw).await;
+    let version = bench.version().await;
+    bench.person.create(&bench.name, "theirs").await;
+    assert_eq!(bench.write(&version, 0).await, WriteOutcome::Conflict);
+    assert_eq!(bench.person.value(&bench.name).await, "theirs");
+}
+
+#[tokio::test]
+async fn a_secret_of_somebody_else_is_tagged_before_the_first_write() {
+    let bench = Bench::new("taken-over", Format::Raw).await;
+    bench.person.create(&bench.name, "theirs").await;
+    let reading = bench.read().await;
+    let fingerprint = Secret::new("theirs".to_owned()).fingerprint();
+    assert_eq!(reading.shows, Shows::Value { fingerprint, owner: None, rotation: None });
+    bench.proxy.take_calls();
+    assert_eq!(bench.write(&reading.version, 0).await, WriteOutcome::Written);
+    assert_eq!(bench.proxy.take_actions(), ["TagResource", "PutSecretValue", "UpdateSecretVersionStage"]);
+    bench.assert_serves(0).await;
+
+    // Once it is ours, a write is two calls.
+    let version = bench.version().await;
+    bench.proxy.take_calls();
+    assert_eq!(bench.write(&version, 1).await, WriteOutcome::Written);
+    assert_eq!(bench.proxy.take_actions(), ["PutSecretValue", "UpdateSecretVersionStage"]);
+}
+
+#[tokio::test]
+async fn other_keys_of_a_json_secret_are_kept() {
+    let bench = Bench::new("keys", Format::json()).await;
+    bench.person.create(&bench.name, r#"{"host": "db.internal", "big": 12345678901234567890123}"#).await;
+    assert_eq!(bench.read().await.shows, Shows::Nothing { owner: None }, "no token of ours in it");
+    bench.deliver(0).await;
+    bench.assert_serves(0).await;
+    let value = bench.person.value(&bench.name).await;
+    assert!(value.starts_with(r#"{"host":"db.internal","big":12345678901234567890123,"token":"token-etl-0-"#), "{value}");
+}
+
+#[tokio::test]
+async fn a_json_key_of_somebody_else_is_not_overwritten() {
+    let bench = Bench::new("clash", Format::json()).await;
+    bench.person.create(&bench.name, r#"{"account": "theirs"}"#).await;
+    unreadable(bench.try_read().await, Reason::Unsuitable, "`account`");
+}
+
+#[tokio::test]
+async fn a_retry_after_other_keys_changed_is_not_refused() {
+    let bench = Bench::delivered("retried", Format::json()).await;
+    let version = bench.version().await;
+    // The version is put, and the label stays: as if rotad had ended in between.
+    bench.proxy.on("UpdateSecretVersionStage", usize::MAX, Fault::refuse("AccessDeniedException"));
+    refused(&bench.write(&version, 1).await, Reason::Forbidden, "`secretsmanager:UpdateSecretVersionStage` on `bench/retried`");
+    bench.proxy.heal();
+    let mut body: Value = serde_json::from_str(&bench.person.value(&bench.name).await).unwrap();
+    body["host"] = json!("db.internal");
+    bench.person.change(&bench.name, &body.to_string()).await;
+
+    bench.deliver(1).await;
+    bench.assert_serves(1).await;
+    assert!(bench.person.value(&bench.name).await.contains("db.internal"));
+}
+
+#[tokio::test]
+async fn a_json_value_is_known_by_its_body_or_by_a_candidate_and_not_after_a_change_by_hand() {
+    for (name, format) in [("known-by-body", Format::json()), ("known-by-candidate", token_only())] {
+        let by_body = matches!(&format, Format::Json { fields } if fields.len() > 1);
+        let bench = Bench::delivered(name, format).await;
+        let asked_blindly = Question { candidates: Vec::new(), ..bench.question() };
+        let Shows::Value { rotation: found, .. } = bench.place.read(&asked_blindly).await.unwrap().shows else {
+            panic!("no value")
+        };
+        assert_eq!(found, by_body.then(|| rotation(0)));
+        bench.assert_serves(0).await;
+
+        let changed = bench.person.value(&bench.name).await.replace('{', r#"{"new":1,"#);
+        bench.person.change(&bench.name, &changed).await;
+        let Shows::Value { rotation: found, fingerprint, .. } = bench.read().await.shows else { panic!("no value") };
+        assert_eq!(found, None);
+        assert_eq!(fingerprint, Delivery::new("etl", 0).value.fingerprint(), "the token itself is the same");
+    }
+}
+
+#[tokio::test]
+async fn a_delivery_that_becomes_json_shows_its_raw_token_until_it_is_replaced() {
+    let bench = Bench::delivered("reformed", Format::Raw).await;
+    let store = store(config(&bench.proxy.url));
+    let reformed = Bench { place: place_in(&store, &bench.name, Format::json()), ..bench };
+    reformed.assert_serves(0).await;
+    reformed.deliver(1).await;
+    reformed.assert_serves(1).await;
+    assert!(reformed.person.value(&reformed.name).await.starts_with(r#"{"token":"#));
+}
+
+#[tokio::test]
+async fn a_roll_back_by_a_person_is_readable_and_the_next_write_goes_on_from_it() {
+    let bench = Bench::delivered("rolled-back", Format::Raw).await;
+    bench.deliver(1).await;
+    bench.person.move_current(&bench.name, &rotation(0).to_string()).await;
+    bench.assert_serves(0).await;
+    // The very rotation that was rolled back, put again: its version is there already.
+    bench.deliver(1).await;
+    bench.assert_serves(1).await;
+}
+
+// What is refused.
+
+#[tokio::test]
+async fn a_write_is_a_conflict_when_the_label_moved_meanwhile() {
+    let bench = Bench::delivered("moved", Format::Raw).await;
+    let version = bench.version().await;
+    bench.person.change(&bench.name, "theirs").await;
+    assert_eq!(bench.write(&version, 1).await, WriteOutcome::Conflict);
+    assert_eq!(bench.person.value(&bench.name).await, "theirs");
+}
+
+#[tokio::test]
+async fn a_version_id_that_is_used_with_another_value_is_refused_for_this_rotation_only() {
+    let bench = Bench::delivered("used", Format::Raw).await;
+    let request = bench.person.client.put_secret_value().secret_id(&bench.name).client_request_token(rotation(1).to_string());
+    request.secret_string("theirs").version_stages("BY_HAND").send().await.unwrap();
+    let version = bench.version().await;
+    refused(&bench.write(&version, 1).await, Reason::NameTaken, "the next rotation gets past it");
+    assert_eq!(bench.write(&version, 2).await, WriteOutcome::Written);
+}
+
+#[tokio::test]
+async fn a_secret_that_aws_rotates_is_unsuitable() {
+    let bench = Bench::delivered("rotated", Format::Raw).await;
+    bench.proxy.on("DescribeSecret", usize::MAX, Fault::edit(|answer| answer["RotationEnabled"] = json!(true)));
+    unreadable(bench.try_read().await, Reason::Unsuitable, "cancel-rotate-secret");
+    let findings = bench.place.check().await;
+    assert!(
+        findings.iter().any(|finding| matches!(finding, Finding::Wrong(failed) if failed.detail.contains("RotationEnabled")))
+    );
+}
+
+#[tokio::test]
+async fn secrets_that_others_manage_or_that_are_replicas_are_unsuitable() {
+    let bench = Bench::delivered("managed", Format::Raw).await;
+    bench.proxy.on("DescribeSecret", 1, Fault::edit(|answer| answer["OwningService"] = json!("rds")));
+    unreadable(bench.try_read().await, Reason::Unsuitable, "`rds`");
+    bench.proxy.on("DescribeSecret", 1, Fault::edit(|answer| answer["PrimaryRegion"] = json!("us-east-1")));
+    unreadable(bench.try_read().await, Reason::Unsuitable, "region = \"us-east-1\"");
+    bench.assert_serves(0).await;
+}
+
+#[tokio::test]
+async fn a_binary_secret_is_unsuitable() {
+    let bench = Bench::new("binary", Format::Raw).await;
+    let blob = aws_sdk_secretsmanager::primitives::Blob::new([0xff, 0x00]);
+    bench.person.client.create_secret().name(&bench.name).secret_binary(blob).send().await.unwrap();
+    unreadable(bench.try_read().await, Reason::Unsuitable, "binary");
+}
+
+#[tokio::test]
+async fn an_owner_tag_that_says_nothing_is_unsuitable() {
+    let bench = Bench::delivered("mistagged", Format::Raw).await;
+    let tag = aws_sdk_secretsmanager::types::Tag::builder().key("rotad:owner").value("Prod ETL").build();
+    bench.person.client.tag_resource().secret_id(&bench.name).tags(tag).send().await.unwrap();
+    unreadable(bench.try_read().await, Reason::Unsuitable, "`Prod ETL`");
+}
+
+#[tokio::test]
+async fn a_secret_scheduled_for_deletion_is_told_and_not_written() {
+    let bench = Bench::delivered("deleted", Format::Raw).await;
+    let version = bench.version().await;
+    bench.person.client.delete_secret().secret_id(&bench.name).recovery_window_in_days(7).send().await.unwrap();
+    assert_eq!(bench.read().await.shows, Shows::ScheduledForDeletion);
+    let message = "You can't perform this operation on the secret because it was marked for deletion.";
+    bench.proxy.on("PutSecretValue", 1, Fault::Refuse(400, "InvalidRequestException", message.to_owned()));
+    refused(&bench.write(&version, 1).await, Reason::Rejected, "marked for deletion");
+    let findings = bench.place.check().await;
+    assert!(matches!(&findings[..], [Finding::Wrong(failed)] if failed.detail.contains("restore-secret")), "{findings:?}");
+}
+
+#[tokio::test]
+async fn a_value_too_large_is_refused_before_it_is_sent() {
+    let bench = Bench::new("large", Format::json()).await;
+    bench.person.create(&bench.name, &json!({ "ballast": "x".repeat(65_500) }).to_string()).await;
+    let version = bench.version().await;
+    bench.proxy.take_calls();
+    refused(&bench.write(&version, 0).await, Reason::Full, "65536");
+    assert_eq!(bench.proxy.take_actions(), ["GetSecretValue"]);
+}
+
+// Replicas.
+
+fn with_replica(status: &'static str) -> Fault {
+    Fault::edit(move |answer| {
+        answer["ReplicationStatus"] = json!([{ "Region": "us-east-1", "Status": status, "StatusMessage": "why" }])
+    })
+}
+
+#[tokio::test]
+async fn a_rotation_is_confirmed_when_every_replica_is_in_sync() {
+    let bench = Bench::delivered("replicated", Format::Raw).await;
+    for status in ["InProgress", "Failed"] {
+        bench.proxy.on("DescribeSecret", 1, with_replica(status));
+        unreadable(bench.try_read().await, Reason::Unavailable, &format!("in us-east-1 is {status} (why)"));
+    }
+    bench.proxy.on("DescribeSecret", 1, with_replica("InSync"));
+    bench.assert_serves(0).await;
+    // moto's own replicas are in sync at once.
+    let replica = aws_sdk_secretsmanager::types::ReplicaRegionType::builder().region("us-west-2").build();
+    let request = bench.person.client.replicate_secret_to_regions().secret_id(&bench.name).add_replica_regions(replica);
+    request.send().await.unwrap();
+    bench.assert_serves(0).await;
+}
+
+// What fails on the way.
+
+#[tokio::test]
+async fn throttled_calls_are_repeated_and_then_refused() {
+    let bench = Bench::delivered("throttled", Format::Raw).await;
+    for action in ["DescribeSecret", "GetSecretValue", "PutSecretValue", "UpdateSecretVersionStage"] {
+        bench.proxy.on(action, 2, Fault::refuse("ThrottlingException"));
+    }
+    bench.deliver(1).await;
+    bench.assert_serves(1).await;
+    for action in ["PutSecretValue", "UpdateSecretVersionStage"] {
+        let version = bench.version().await;
+        bench.proxy.on(action, usize::MAX, Fault::refuse("ThrottlingException"));
+        bench.proxy.take_calls();
+        refused(&bench.write(&version, 2).await, Reason::Throttled, "slow down");
+        let sent = bench.proxy.take_actions().iter().filter(|sent| *sent == action).count();
+        assert_eq!(sent, 3, "{action} is sent three times at most");
+        bench.proxy.heal();
+    }
+    bench.proxy.on("DescribeSecret", usize::MAX, Fault::refuse("ThrottlingException"));
+    unreadable(bench.try_read().await, Reason::Throttled, "slow down");
+}
+
+#[tokio::test]
+async fn a_move_whose_answer_was_lost_is_found_to_be_carried_out() {
+    let bench = Bench::delivered("lost-move", Format::Raw).await;
+    let version = bench.version().await;
+    bench.proxy.on("UpdateSecretVersionStage", 1, Fault::LoseAnswer);
+    assert_eq!(bench.write(&version, 1).await, WriteOutcome::Written);
+    bench.assert_serves(1).await;
+}
+
+#[tokio::test]
+async fn a_creation_whose_answer_was_lost_is_found_to_be_carried_out() {
+    let bench = Bench::new("lost-creation", Format::Raw).await;
+    let version = bench.version().await;
+    bench.proxy.on("CreateSecret", 1, Fault::LoseAnswer);
+    assert_eq!(bench.write(&version, 0).await, WriteOutcome::Written);
+    bench.assert_serves(0).await;
+}
+
+#[tokio::test]
+async fn a_move_that_never_arrives_is_unknown() {
+    let bench = Bench::delivered("reset", Format::Raw).await;
+    for (fault, reason) in [
+        (Fault::Reset, Reason::BadAnswer),
+        (Fault::Text(502, "<html>bad gateway</html>"), Reason::Unavailable),
+        (Fault::refuse("InternalServiceError"), Reason::Unavailable),
+    ] {
+        let version = bench.version().await;
+        bench.proxy.on("UpdateSecretVersionStage", usize::MAX, fault);
+        unknown(&bench.write(&version, 1).await, reason);
+        bench.proxy.heal();
+        bench.assert_serves(0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_move_that_may_have_landed_before_a_refusal_stays_unknown() {
+    let bench = Bench::delivered("doubt", Format::Raw).await;
+    let version = bench.version().await;
+    // The first attempt is carried out and its answer lost; the second is refused, since the label has
+    // moved; and the description lags.
+    let stale = bench.person.client.describe_secret().secret_id(&bench.name).send().await.unwrap();
+    let stages: BTreeMap<&String, &Vec<String>> = stale.version_ids_to_stages().unwrap().iter().collect();
+    bench.proxy.on("UpdateSecretVersionStage", 1, Fault::LoseAnswer);
+    bench.proxy.on("DescribeSecret", 1, Fault::Answer(json!({ "Name": bench.name, "VersionIdsToStages": stages })));
+    unknown(&bench.write(&version, 1).await, Reason::Rejected);
+    bench.assert_serves(1).await;
+}
+
+#[tokio::test]
+async fn calls_that_hang_end_within_the_limits() {
+    let short = Limits {
+        attempt: Duration::from_millis(1500),
+        operation: Duration::from_secs(6),
+        step: Duration::from_secs(12),
+        ..limits()
+    };
+    let bench = Bench::with("hanging", Format::Raw, short, |config| config).await;
+    bench.proxy.on("DescribeSecret", usize::MAX, Fault::Hang);
+    unreadable(bench.try_read().await, Reason::TimedOut, "`DescribeSecret` for `bench/hanging`");
+    bench.proxy.heal();
+    let absent = bench.version().await;
+    bench.proxy.on("CreateSecret", usize::MAX, Fault::Hang);
+    unknown(&bench.write(&absent, 0).await, Reason::TimedOut);
+    bench.proxy.heal();
+    bench.deliver(0).await;
+
+    let version = bench.version().await;
+    bench.proxy.on("PutSecretValue", usize::MAX, Fault::Hang);
+    let outcome = bench.write(&version, 1).await;
+    refused(&outcome, Reason::TimedOut, "`PutSecretValue`");
+    bench.proxy.heal();
+    bench.proxy.on("UpdateSecretVersionStage", usize::MAX, Fault::Hang);
+    unknown(&bench.write(&version, 1).await, Reason::TimedOut);
+    bench.proxy.heal();
+    bench.assert_serves(0).await;
+    bench.proxy.on("UpdateSecretVersionStage", 1, Fault::CarryOutAndHang);
+    assert_eq!(bench.write(&version, 1).await, WriteOutcome::Written);
+    bench.assert_serves(1).await;
+}
+
+#[tokio::test]
+async fn nothing_listening_is_unreachable_and_a_write_to_it_refused() {
+    let mut bench = Bench::delivered("unreachable", Format::Raw).await;
+    let version = bench.version().await;
+    let store = store(config("http://127.0.0.1:9"));
+    bench.place = place_in(&store, &bench.name, Format::Raw);
+    unreadable(bench.try_read().await, Reason::Unreachable, "no connection");
+    refused(&bench.write(&version, 1).await, Reason::Unreachable, "no connection");
+}
+
+#[tokio::test]
+async fn a_read_waits_until_description_and_value_agree() {
+    let bench = Bench::delivered("lagging", Format::Raw).await;
+    let old = json!({ "Name": bench.name, "VersionId": rotation(0).to_string(), "SecretString": Delivery::new("etl", 0).value.expose() });
+    bench.deliver(1).await;
+    bench.proxy.on("GetSecretValue", 2, Fault::Answer(old.clone()));
+    bench.assert_serves(1).await;
+    bench.proxy.on("GetSecretValue", usize::MAX, Fault::Answer(old));
+    unreadable(bench.try_read().await, Reason::Unavailable, "reads lag");
+    bench.proxy.heal();
+    // A refusal that stays is no lag, and is told as it came.
+    bench.proxy.on("GetSecretValue", usize::MAX, Fault::refuse("InvalidRequestException"));
+    unreadable(bench.try_read().await, Reason::Rejected, "InvalidRequestException, says the proxy");
+}
+
+#[tokio::test]
+async fn the_label_is_named_in_every_read_of_the_current_value() {
+    let bench = Bench::delivered("named", Format::Raw).await;
+    bench.read().await;
+    bench.place.check().await;
+    let calls = bench.proxy.take_calls();
+    let reads: Vec<_> = calls.iter().filter(|call| call.action == "GetSecretValue").collect();
+    assert_eq!(reads.len(), 2);
+    assert!(reads.iter().all(|call| call.body["VersionStage"] == "AWSCURRENT"), "{reads:?}");
+}
+
+#[tokio::test]
+async fn errors_say_what_to_do() {
+    let bench = Bench::delivered("errors", Format::Raw).await;
+    for (code, reason, containing) in [
+        ("AccessDeniedException", Reason::Forbidden, "lacks `secretsmanager:GetSecretValue` on `bench/errors`"),
+        ("DecryptionFailure", Reason::Forbidden, "`kms:Decrypt`"),
+        ("ExpiredTokenException", Reason::Unauthorized, "renew"),
+        ("UnrecognizedClientException", Reason::Unauthorized, "credentials"),
+    ] {
+        bench.proxy.on("GetSecretValue", 1, Fault::refuse(code));
+        unreadable(bench.try_read().await, reason, containing);
+    }
+    let version = bench.version().await;
+    for (code, reason, containing) in [
+        ("AccessDeniedException", Reason::Forbidden, "lacks `secretsmanager:PutSecretValue` on `bench/errors`"),
+        ("EncryptionFailure", Reason::Forbidden, "`kms:GenerateDataKey`"),
+        ("LimitExceededException", Reason::Full, "quota"),
+        ("PreconditionNotMetException", Reason::Rejected, "PreconditionNotMetException"),
+    ] {
+        bench.proxy.on("PutSecretValue", usize::MAX, Fault::refuse(code));
+        refused(&bench.write(&version, 1).await, reason, containing);
+        bench.proxy.heal();
+    }
+}
+
+#[tokio::test]
+async fn a_secret_can_not_be_taken_over_without_marking_it() {
+    let bench = Bench::new("untagged", Format::Raw).await;
+    bench.person.create(&bench.name, "theirs").await;
+    let version = bench.version().await;
+    bench.proxy.on("TagResource", usize::MAX, Fault::refuse("AccessDeniedException"));
+    bench.proxy.take_calls();
+    refused(&bench.write(&version, 0).await, Reason::Forbidden, "set the tag `rotad:owner` = `contract/etl` yourself");
+    assert_eq!(bench.proxy.take_actions(), ["TagResource"]);
+    // A person who sets the tag beforehand spares rotad the permission.
+    let tag = aws_sdk_secretsmanager::types::Tag::builder().key("rotad:owner").value("contract/etl").build();
+    bench.person.client.tag_resource().secret_id(&bench.name).tags(tag).send().await.unwrap();
+    bench.deliver(0).await;
+    bench.assert_serves(0).await;
+}
+
+// Permissions, as `docs/aws.md` has them.
+
+/// The actions that the policy below `heading` allows.
+fn documented_actions(heading: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/aws.md")).unwrap();
+    let section = text.split_once(&format!("### {heading}\n")).expect("the heading is there").1;
+    let policy = section.split("```json\n").nth(1).unwrap().split("```").next().unwrap();
+    let policy: Value = serde_json::from_str(policy).unwrap();
+    policy["Statement"][0]["Action"].as_array().unwrap().iter().map(|action| action.as_str().unwrap().to_owned()).collect()
+}
+
+/// The first failure on the way through some deliveries.
+async fn deliver_and_read_back(bench: &Bench) -> Result<(), Failed> {
+    for number in 0..2 {
+        let version = bench.try_read().await?.version;
+        match bench.write(&version, number).await {
+            WriteOutcome::Written => {}
+            WriteOutcome::Refused(failed) => return Err(failed),
+            other => panic!("{other:?}"),
+        }
+        bench.try_read().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn each_documented_permission_is_needed_and_together_they_are_enough() {
+    for (policy, create) in [("For secrets that you create", false), ("For secrets that rotad creates or takes over", true)] {
+        let actions = documented_actions(policy);
+        // All of them, then all but one.
+        for missing in std::iter::once(None).chain(actions.iter().map(Some)) {
+            let name = format!("policy-{create}-{}", missing.map_or("none", |action| action.split_once(':').unwrap().1));
+            let bench = Bench::with(&name, Format::json(), limits(), |config| Config { create, ..config }).await;
+            let tag = aws_sdk_secretsmanager::types::Tag::builder().key("rotad:owner").value("contract/etl").build();
+            match create {
+                false => {
+                    let request = bench.person.client.create_secret().name(&bench.name).secret_string("{}").tags(tag);
+                    request.send().await.unwrap();
+                }
+                // Its creation meets `CreateSecret`, its take-over `TagResource`.
+                true if missing.is_some_and(|action| action.ends_with("TagResource")) => {
+                    bench.person.create(&bench.name, "{}").await;
+                }
+                true => {}
+            }
+            let permitted: Vec<String> = actions.iter().filter(|action| Some(*action) != missing).cloned().collect();
+            bench.proxy.permit_only(&permitted);
+            match (missing, deliver_and_read_back(&bench).await) {
+                (None, result) => assert_eq!(result, Ok(()), "{policy}"),
+                (Some(action), Ok(())) => panic!("`{action}` is in the policy and not needed: {policy}"),
+                (Some(action), Err(failed)) => {
+                    assert_eq!(failed.reason, Reason::Forbidden);
+                    assert!(failed.detail.contains(&format!("lacks `{action}` on `{}`", bench.name)), "{failed}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_check_says_what_can_not_be_known_without_writing() {
+    let bench = Bench::new("checked", Format::Raw).await;
+    let findings = bench.place.check().await;
+    assert!(
+        matches!(&findings[..], [Finding::Fine(_), Finding::Unknowable(what)] if what.contains("`secretsmanager:CreateSecret`"))
+    );
+    bench.deliver(0).await;
+    bench.proxy.take_calls();
+    let findings = bench.place.check().await;
+    assert!(findings.iter().all(|finding| !matches!(finding, Finding::Wrong(_))), "{findings:?}");
+    assert!(findings.contains(&Finding::Fine("`bench/checked` belongs to `contract/etl`".to_owned())));
+    let unknowable = |what: &str| findings.iter().any(|found| matches!(found, Finding::Unknowable(text) if text.contains(what)));
+    assert!(unknowable("`secretsmanager:PutSecretValue`") && !unknowable("TagResource"), "{findings:?}");
+    assert_eq!(bench.proxy.take_actions(), ["DescribeSecret", "GetSecretValue"], "a check writes nothing");
+
+    bench.proxy.on("GetSecretValue", 1, Fault::refuse("AccessDeniedException"));
+    let findings = bench.place.check().await;
+    assert!(findings.iter().any(|finding| matches!(finding, Finding::Wrong(failed) if failed.reason == Reason::Forbidden)));
+
+    let uncreated = Bench::with("check-uncreated", Format::Raw, limits(), |config| Config { create: false, ..config }).await;
+    let findings = uncreated.place.check().await;
+    assert!(matches!(&findings[..], [Finding::Wrong(failed)] if failed.reason == Reason::Missing));
+}
+
+// What must never show.
+
+/// Everything that is logged in this thread, at every level and of every target.
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
+
+#[tokio::test]
+async fn no_value_is_logged_at_any_level() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+
+    let mut details = Vec::new();
+    for (name, format) in [("logged-raw", Format::Raw), ("logged-json", Format::json())] {
+        let bench = Bench::new(name, format).await;
+        bench.deliver(0).await;
+        bench.deliver(1).await;
+        let version = bench.version().await;
+        let value = Delivery::new("etl", 1).value;
+        let echo = |text: &str| json!({ "SecretString": value.expose(), "VersionId": text, "VersionStages": [1] }).to_string();
+        // Answers that make no sense and hold the value: cut off, of wrong types, in an error's place.
+        let cut: &'static str = Box::leak(format!("{{\"SecretString\":\"{}", value.expose()).into_boxed_str());
+        let mistyped: &'static str = Box::leak(echo("x").into_boxed_str());
+        for (status, text) in [(200, cut), (200, mistyped), (500, cut), (400, mistyped)] {
+            bench.proxy.on("GetSecretValue", usize::MAX, Fault::Text(status, text));
+            details.push(bench.try_read().await.map(|reading| reading.shows).unwrap_err().detail);
+            bench.proxy.heal();
+        }
+        for fault in
+            [Fault::Reset, Fault::LoseAnswer, Fault::refuse("AccessDeniedException"), Fault::refuse("ThrottlingException")]
+        {
+            bench.proxy.on("PutSecretValue", usize::MAX, fault);
+            details.push(format!("{:?}", bench.write(&version, 2).await));
+            bench.proxy.heal();
+        }
+        bench.deliver(2).await;
+    }
+    let text = log.text();
+    for logged in ["aws_", "PutSecretValue", "TRACE"] {
+        assert!(text.contains(logged), "the log is not the whole log: it lacks {logged}");
+    }
+    for number in 0..3 {
+        let value = Delivery::new("etl", number).value;
+        for planted in [value.expose(), "planted-secret-key"] {
+            let line = text.lines().find(|line| line.contains(planted));
+            assert_eq!(line, None);
+            assert!(details.iter().all(|detail| !detail.contains(planted)), "{details:?}");
+        }
+    }
+}
+
+// Where credentials come from: the environment, so each of these runs in a process of its own.
+
+/// Whether this is the process of its own for `test`.
+fn is_child(test: &str) -> bool {
+    std::env::var("ROTAD_TEST_CHILD").is_ok_and(|child| child == test)
+}
+
+/// Runs `test` once more, in a process with this environment and no other; it must pass there.
+async fn run_child(test: &'static str, environment: &[(&'static str, String)]) {
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args([test, "--exact", "--nocapture"]).env_clear().env("ROTAD_TEST_CHILD", test);
+    // No instance metadata, no files of whoever runs the tests.
+    command.envs([("AWS_EC2_METADATA_DISABLED", "true"), ("HOME", "/nonexistent")]).envs(environment.iter().cloned());
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+/// What the child reads, with nothing but its environment and this configuration.
+async fn read_in_child(change: impl FnOnce(Config) -> Config) -> Result<Shows, Failed> {
+    let store = Store::new(change(config(&std::env::var("TEST_ENDPOINT").unwrap()))).unwrap();
+    let place = place_in(&store, "bench/nowhere", Format::Raw);
+    place.read(&sink_contract::question("etl")).await.map(|reading| reading.shows)
+}
+
+fn keys() -> [(&'static str, String); 2] {
+    [("AWS_ACCESS_KEY_ID", "AKIDENVIRONMENT".to_owned()), ("AWS_SECRET_ACCESS_KEY", "planted-secret-key".to_owned())]
+}
+
+#[tokio::test]
+async fn credentials_come_from_the_environment() {
+    const TEST: &str = "credentials_come_from_the_environment";
+    if is_child(TEST) {
+        assert_eq!(read_in_child(|config| config).await, Ok(Shows::Nothing { owner: None }));
+        return;
+    }
+    let moto = Moto::shared();
+    let proxy = Proxy::before(&moto.url).await;
+    let [id, key] = keys();
+    run_child(TEST, &[id, key, ("TEST_ENDPOINT", proxy.url.clone())]).await;
+    assert!(proxy.take_calls()[0].authorization.contains("Credential=AKIDENVIRONMENT/"));
+}
+
+#[tokio::test]
+async fn credentials_come_from_a_profile() {
+    const TEST: &str = "credentials_come_from_a_profile";
+    if is_child(TEST) {
+        let change = |config| Config { profile: Some("staging".to_owned()), region: None, ..config };
+        assert_eq!(read_in_child(change).await, Ok(Shows::Nothing { owner: None }));
+        return;
+    }
+    let moto = Moto::shared();
+    let proxy = Proxy::before(&moto.url).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config");
+    std::fs::write(&file, "[profile staging]\naws_access_key_id = AKIDPROFILE\naws_secret_access_key = x\nregion = eu-west-1\n")
+        .unwrap();
+    let environment = [("AWS_CONFIG_FILE", file.display().to_string()), ("TEST_ENDPOINT", proxy.url.clone())];
+    run_child(TEST, &environment).await;
+    let authorization = &proxy.take_calls()[0].authorization;
+    assert!(authorization.contains("Credential=AKIDPROFILE/") && authorization.contains("/eu-west-1/"), "{authorization}");
+}
+
+fn with_role(config: Config) -> Config {
+    Config {
+        role_arn: Some("arn:aws:iam::123456789012:role/rotad".to_owned()),
+        external_id: Some("external-7".to_owned()),
+        ..config
+    }
+}
+
+#[tokio::test]
+async fn a_role_is_assumed_with_its_external_id() {
+    const TEST: &str = "a_role_is_assumed_with_its_external_id";
+    if is_child(TEST) {
+        assert_eq!(read_in_child(with_role).await, Ok(Shows::Nothing { owner: None }));
+        return;
+    }
+    let moto = Moto::shared();
+    let proxy = Proxy::before(&moto.url).await;
+    let [id, key] = keys();
+    let environment = [id, key, ("TEST_ENDPOINT", proxy.url.clone()), ("AWS_ENDPOINT_URL_STS", proxy.url.clone())];
+    run_child(TEST, &environment).await;
+    let calls = proxy.take_calls();
+    let (assumed, described) = (&calls[0], &calls[1]);
+    for part in ["Action=AssumeRole", "ExternalId=external-7", "RoleSessionName=rotad", "role%2Frotad"] {
+        assert!(assumed.text.contains(part), "{}", assumed.text);
+    }
+    assert!(assumed.authorization.contains("Credential=AKIDENVIRONMENT/"));
+    assert!(!described.authorization.contains("AKIDENVIRONMENT"), "the role's own credentials are used");
+}
+
+#[tokio::test]
+async fn a_role_that_may_not_be_assumed_is_named() {
+    const TEST: &str = "a_role_that_may_not_be_assumed_is_named";
+    if is_child(TEST) {
+        let failed = read_in_child(with_role).await.unwrap_err();
+        assert_eq!(failed.reason, Reason::Forbidden, "{failed}");
+        assert!(failed.detail.contains("allow `sts:AssumeRole`") && failed.detail.contains("role/rotad"), "{failed}");
+        return;
+    }
+    let moto = Moto::shared();
+    let proxy = Proxy::before(&moto.url).await;
+    let refusal = "<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code><Message>User: arn:aws:iam::1:user/u is not authorized \
+                   to perform: sts:AssumeRole on resource: arn:aws:iam::123456789012:role/rotad</Message></Error></ErrorResponse>";
+    proxy.on("", usize::MAX, Fault::Text(403, refusal));
+    let [id, key] = keys();
+    let environment = [id, key, ("TEST_ENDPOINT", proxy.url.clone()), ("AWS_ENDPOINT_URL_STS", proxy.url.clone())];
+    run_child(TEST, &environment).await;
+}
+
+#[tokio::test]
+async fn no_credentials_at_all_is_said() {
+    const TEST: &str = "no_credentials_at_all_is_said";
+    if is_child(TEST) {
+        let failed = read_in_child(|config| config).await.unwrap_err();
+        assert_eq!(failed.reason, Reason::Unauthorized, "{failed}");
+        assert!(failed.detail.starts_with("no AWS credentials were found"), "{failed}");
+        return;
+    }
+    let moto = Moto::shared();
+    run_child(TEST, &[("TEST_ENDPOINT", moto.url.clone())]).await;
+}
+
+#[tokio::test]
+async fn no_region_at_all_is_said() {
+    const TEST: &str = "no_region_at_all_is_said";
+    if is_child(TEST) {
+        let failed = read_in_child(|config| Config { region: None, ..config }).await.unwrap_err();
+        assert_eq!(failed.reason, Reason::Missing, "{failed}");
+        assert!(failed.detail.contains("`region`"), "{failed}");
+        return;
+    }
+    let [id, key] = keys();
+    run_child(TEST, &[id, key, ("TEST_ENDPOINT", "http://127.0.0.1:9".to_owned())]).await;
+}
+
+#[tokio::test]
+async fn a_machine_without_ca_certificates_is_told_so_and_nothing_panics() {
+    const TEST: &str = "a_machine_without_ca_certificates_is_told_so_and_nothing_panics";
+    if is_child(TEST) {
+        let failed = Store::new(config("http://127.0.0.1:9")).map(|_| ()).unwrap_err();
+        assert_eq!(failed.reason, Reason::Missing);
+        assert!(failed.detail.contains("ca-certificates"), "{failed}");
+        return;
+    }
+    let environment = [("SSL_CERT_FILE", "/dev/null".to_owned()), ("SSL_CERT_DIR", "/nonexistent".to_owned())];
+    run_child(TEST, &environment).await;
+}

@@ -1,20 +1,33 @@
 //! The Vault sink against the real OpenBao.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // test code, also outside of `#[test]` functions
 
-mod support {
-    pub mod openbao;
-    pub mod sink_contract;
-}
+#[path = "support/openbao.rs"]
+mod openbao;
+#[path = "support/sink_contract.rs"]
+mod sink_contract;
+#[path = "support/vault_gate.rs"]
+mod vault_gate;
+
+#[path = "sink_vault/auth.rs"]
+mod auth;
+#[path = "sink_vault/faults.rs"]
+mod faults;
+#[path = "sink_vault/keys.rs"]
+mod keys;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rotad::rotation::RotationId;
-use rotad::sinks::Place;
+use openbao::{Bao, Tls};
+use rotad::rotation::{Reason, RotationId, Shows, WriteOutcome};
 use rotad::sinks::vault::{Auth, Config, KvVersion, SecretSource, Store, Target};
+use rotad::sinks::{Finding, Place};
 use serde_json::{Value, json};
-use support::openbao::Bao;
-use support::sink_contract::{self, World};
+use sink_contract::{Delivery, World, assert_serves, deliver, question, read};
+use vault_gate::{Fault, Gate};
+
+/// Everything in the engine at `secret`.
+const ALL: &str = r#"path "secret/*" { capabilities = ["create", "read", "update", "patch"] }"#;
 
 /// A file with a secret, in the server's directory.
 fn secret_file(bao: &Bao, name: &str, content: &str) -> SecretSource {
@@ -38,9 +51,48 @@ fn target(path: &str, key: &str) -> Target {
     Target { path: path.to_owned(), key: key.to_owned() }
 }
 
+fn root_auth(bao: &Bao) -> Auth {
+    Auth::Token(secret_file(bao, "root-token", &bao.root_token))
+}
+
 async fn root_store(bao: &Bao) -> Arc<Store> {
-    let token = secret_file(bao, "root-token", &bao.root_token);
-    Store::open(config(bao, Auth::Token(token))).await.unwrap()
+    Store::open(config(bao, root_auth(bao))).await.unwrap()
+}
+
+async fn store_at(bao: &Bao, address: &str, auth: Auth) -> Arc<Store> {
+    Store::open(Config { address: address.to_owned(), ..config(bao, auth) }).await.unwrap()
+}
+
+async fn put_policy(bao: &Bao, name: &str, policy: &str) {
+    bao.ok("PUT", &format!("sys/policies/acl/{name}"), json!({ "policy": policy })).await;
+}
+
+/// A token that may do what the policy says, and `default`; in a file that is the same each time.
+async fn limited_token(bao: &Bao, policy: &str) -> Auth {
+    put_policy(bao, "limited", policy).await;
+    let made = bao.ok("POST", "auth/token/create", json!({ "policies": ["limited"], "ttl": "1h" })).await;
+    Auth::Token(secret_file(bao, "limited-token", made["auth"]["client_token"].as_str().unwrap()))
+}
+
+async fn limited_store(bao: &Bao, policy: &str) -> Arc<Store> {
+    Store::open(config(bao, limited_token(bao, policy).await)).await.unwrap()
+}
+
+/// An AppRole named `rotad` with these settings; policies `all` and `none` stand ready. Also the secret id.
+async fn approle(bao: &Bao, role: Value) -> (Auth, String) {
+    put_policy(bao, "all", ALL).await;
+    put_policy(bao, "none", r#"path "secret/data/elsewhere" { capabilities = ["read"] }"#).await;
+    bao.call("POST", "sys/auth/approle", Some(json!({ "type": "approle" }))).await;
+    bao.ok("POST", "auth/approle/role/rotad", role).await;
+    let role_id = bao.ok("GET", "auth/approle/role/rotad/role-id", Value::Null).await["data"]["role_id"].clone();
+    let secret_id = bao.ok("POST", "auth/approle/role/rotad/secret-id", json!({})).await["data"]["secret_id"].clone();
+    let secret_id = secret_id.as_str().unwrap().to_owned();
+    let auth = Auth::AppRole {
+        mount: "approle".to_owned(),
+        role_id: role_id.as_str().unwrap().to_owned(),
+        secret_id: secret_file(bao, "secret-id", &secret_id),
+    };
+    (auth, secret_id)
 }
 
 async fn root_place(bao: &Bao, path: &str, key: &str) -> Arc<dyn Place> {
@@ -55,10 +107,8 @@ struct VaultWorld {
 }
 
 impl VaultWorld {
-    async fn new(version: KvVersion) -> Self {
-        let bao = Bao::dev().await;
-        let token = secret_file(&bao, "root-token", &bao.root_token);
-        let mut config = config(&bao, Auth::Token(token));
+    async fn with(bao: Bao, version: KvVersion) -> Self {
+        let mut config = config(&bao, root_auth(&bao));
         if version == KvVersion::V1 {
             bao.ok("POST", "sys/mounts/old", json!({ "type": "kv", "options": { "version": "1" } })).await;
             config.mount = "old".to_owned();
@@ -131,10 +181,10 @@ impl World for VaultWorld {
 
 #[tokio::test]
 async fn kv_v2_keeps_the_sink_contract() {
-    sink_contract::holds(&VaultWorld::new(KvVersion::V2).await).await;
+    sink_contract::holds(&VaultWorld::with(Bao::dev().await, KvVersion::V2).await).await;
 }
 
 #[tokio::test]
 async fn kv_v1_keeps_the_sink_contract() {
-    sink_contract::holds(&VaultWorld::new(KvVersion::V1).await).await;
+    sink_contract::holds(&VaultWorld::with(Bao::dev().await, KvVersion::V1).await).await;
 }

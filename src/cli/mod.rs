@@ -1,1 +1,160 @@
-//! (to come)
+//! The commands, one file each. Data goes to stdout, the rest to stderr.
+
+mod check;
+mod config;
+#[cfg(feature = "stand-in")]
+mod demo;
+mod run;
+mod status;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+
+use crate::clock::Clock;
+use crate::config::{self as configuration, Config};
+use crate::fleet::{Fleet, Surroundings};
+use crate::logging::{self, Format};
+use crate::metrics::Metrics;
+use crate::snapshot::Board;
+
+/// Where the configuration is when neither `--config` nor `ROTAD_CONFIG` says.
+const CONFIG_DEFAULT: &str = "/etc/rotad/rotad.toml";
+
+/// Rotates the access tokens of MotherDuck service accounts without breaking a consumer.
+#[derive(Debug, Parser)]
+#[command(name = "rotad", version, about, disable_help_subcommand = true)]
+struct Arguments {
+    /// The configuration file
+    #[arg(long, global = true, env = "ROTAD_CONFIG", default_value = CONFIG_DEFAULT, value_name = "FILE")]
+    config: PathBuf,
+    #[command(flatten)]
+    log: Log,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// How `run` and `demo` log.
+#[derive(Debug, clap::Args)]
+struct Log {
+    /// What is logged: a level, or pairs such as `info,rotad::engine=debug`; `RUST_LOG` otherwise
+    #[arg(long = "log", global = true, value_name = "FILTER")]
+    filter: Option<String>,
+    /// How a line of the log is written
+    #[arg(long = "log-format", global = true, value_enum, default_value_t)]
+    format: Format,
+}
+
+impl Log {
+    fn start(&self, filter: Option<&str>) -> Result<(), Ended> {
+        logging::start(self.format, self.filter.as_deref().or(filter)).map_err(|error| Ended::Misused(format!("rotad: {error}")))
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon until it is told to stop
+    Run,
+    /// Say whether the configuration is right
+    Check(check::Arguments),
+    /// Show every credential: what it serves, what comes next, what needs a person
+    Status(status::Arguments),
+    /// Watch rotad at work, everything embedded: a local stand-in for the API, and a file
+    #[cfg(feature = "stand-in")]
+    Demo(demo::Arguments),
+    /// Print a configuration to begin with
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Run the local stand-in for MotherDuck's API alone
+    #[cfg(feature = "stand-in")]
+    #[command(hide = true)]
+    StandIn(crate::motherduck::stand_in::Arguments),
+}
+
+/// How a command ended, beside its success.
+#[derive(Debug)]
+pub enum Ended {
+    /// It could not do what it was asked for: exit status 1.
+    Failed(anyhow::Error),
+    /// The call or the configuration is wrong, and has been told or is told by this: exit status 2.
+    Misused(String),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Ended {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// Runs the command that the process was called with.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version go to stdout with 0, mistakes to stderr with 2.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match dispatch(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Ended::Failed(error)) => {
+            complain(&format!("rotad: {error:#}"));
+            ExitCode::from(1)
+        }
+        Err(Ended::Misused(told)) => {
+            complain(&told);
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn dispatch(arguments: Arguments) -> Result<(), Ended> {
+    let Arguments { config, log, command } = arguments;
+    match command {
+        Command::Config(command) => config::run(&command),
+        Command::Check(arguments) => check::run(&config, &arguments),
+        Command::Status(arguments) => status::run(&config, &arguments),
+        Command::Run => run::run(&config, &log),
+        #[cfg(feature = "stand-in")]
+        Command::Demo(arguments) => demo::run(&arguments, &log),
+        #[cfg(feature = "stand-in")]
+        Command::StandIn(arguments) => stand_in(arguments),
+    }
+}
+
+/// The configuration, or every problem that it has.
+fn load(path: &Path) -> Result<Config, Ended> {
+    configuration::load(path, Clock::new().now().wall).map_err(|problems| Ended::Misused(problems.to_string()))
+}
+
+/// The configured fleet for commands that only look.
+async fn offline_fleet(config: Config, clock: Arc<Clock>) -> anyhow::Result<Fleet> {
+    let board = Arc::new(Board::new(clock.now()));
+    let surroundings = Surroundings { clock, metrics: Arc::new(Metrics::new()?), board };
+    Fleet::open(Arc::new(config), &surroundings, None).await.map_err(anyhow::Error::msg)
+}
+
+/// The runtime of every command that speaks to the network.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
+}
+
+#[cfg(feature = "stand-in")]
+fn stand_in(arguments: crate::motherduck::stand_in::Arguments) -> Result<(), Ended> {
+    Ok(runtime()?.block_on(crate::motherduck::stand_in::run_cli(arguments))?)
+}
+
+/// Writes data for the caller. A reader that went away is not an error of ours.
+fn say(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
+/// Writes what is not data.
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{}", text.trim_end());
+}

@@ -159,7 +159,8 @@ impl Engine {
         Ended { wake_at: now + JOURNAL_RETRY, summary: None }
     }
 
-    fn journal_works(&self) {
+    /// A write to the journal succeeded.
+    pub(crate) fn journal_works(&self) {
         if self.journal_failing.swap(false, Ordering::Relaxed) {
             info!("the journal can be written again");
         }

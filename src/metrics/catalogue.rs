@@ -48,7 +48,7 @@ catalogue! {
     DELIVERIES = Counter "rotad_deliveries_total" ["sink", "outcome"]
         "Writes to places that were not done or not known to be, and read-backs that confirmed one, by kind of sink.";
     PROVIDER_REQUESTS = Counter "rotad_provider_requests_total" ["operation", "code"]
-        "Requests to MotherDuck's API by HTTP status; `none` when no answer came, `other` for a status not listed.";
+        "Requests to MotherDuck's API by HTTP status; `connect`, `timeout` or `broken` when no answer came.";
     REVOCATIONS = Counter "rotad_revocations_total" ["outcome"]
         "Attempts to revoke a token, and tokens that expired before they were revoked.";
     CLOCK_JUMPS = Counter "rotad_clock_jumps_total" []

@@ -5,6 +5,7 @@ use prometheus::core::Collector;
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
 
 use super::catalogue::{self, Definition};
+use crate::motherduck::{Code, Observer, Operation};
 use crate::rotation::{DeliveryId, Entry, Happened, Reason};
 use crate::sinks;
 use crate::snapshot::{Label, label};
@@ -64,52 +65,12 @@ label!(
 );
 
 label!(
-    /// What is asked of MotherDuck's API.
-    ProviderOperation {
-        Issue = "issue",
-        List = "list",
-        Revoke = "revoke",
-        Verify = "verify",
-    }
-);
-
-label!(
     /// What is asked of a sink.
     SinkOperation {
         Read = "read",
         Write = "write",
     }
 );
-
-label!(
-    /// An HTTP status as a label: those that the API is known to use, so that the list stays closed.
-    ResponseCode {
-        Ok = "200",
-        Created = "201",
-        NoContent = "204",
-        BadRequest = "400",
-        Unauthorized = "401",
-        Forbidden = "403",
-        NotFound = "404",
-        Conflict = "409",
-        TooManyRequests = "429",
-        InternalServerError = "500",
-        BadGateway = "502",
-        ServiceUnavailable = "503",
-        GatewayTimeout = "504",
-        Other = "other",
-        /// No answer.
-        None = "none",
-    }
-);
-
-impl From<Option<u16>> for ResponseCode {
-    fn from(status: Option<u16>) -> Self {
-        let Some(status) = status else { return Self::None };
-        let known = Self::ALL.iter().find(|code| code.as_str().parse() == Ok(status));
-        known.copied().unwrap_or(Self::Other)
-    }
-}
 
 /// An API across a continent answers in 0.1 s; the top is beyond the client's time limit.
 const PROVIDER_BUCKETS: &[f64] = &[0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
@@ -194,10 +155,10 @@ impl Metrics {
             each::<DeliveryOutcome>(|outcome| drop(self.deliveries.with_label_values(&[sink, outcome])));
             each::<SinkOperation>(|operation| drop(self.sink_request_duration.with_label_values(&[sink, operation])));
         });
-        each::<ProviderOperation>(|operation| {
-            each::<ResponseCode>(|code| drop(self.provider_requests.with_label_values(&[operation, code])));
+        for operation in Operation::ALL.map(Operation::as_str) {
+            Code::ALL.iter().for_each(|code| drop(self.provider_requests.with_label_values(&[operation, code.as_str()])));
             drop(self.provider_request_duration.with_label_values(&[operation]));
-        });
+        }
     }
 
     /// Counts what a line of the history says: rotations, failed steps, deliveries and revocations. One
@@ -245,13 +206,6 @@ impl Metrics {
         self.revocations.with_label_values(&[outcome.as_str()]).inc();
     }
 
-    /// One request to the API ended with `status`, or without an answer, after `took`.
-    pub fn provider_request(&self, operation: ProviderOperation, status: Option<u16>, took: SignedDuration) {
-        let code = ResponseCode::from(status);
-        self.provider_requests.with_label_values(&[operation.as_str(), code.as_str()]).inc();
-        self.provider_request_duration.with_label_values(&[operation.as_str()]).observe(took.as_secs_f64());
-    }
-
     /// One read or write of a place ended, with whatever outcome, after `took`.
     pub fn sink_request(&self, sink: sinks::Kind, operation: SinkOperation, took: SignedDuration) {
         self.sink_request_duration.with_label_values(&[sink.as_str(), operation.as_str()]).observe(took.as_secs_f64());
@@ -283,6 +237,13 @@ impl Metrics {
             text.truncate(written);
             tracing::error!(%error, "the counters can't be rendered");
         }
+    }
+}
+
+impl Observer for Metrics {
+    fn request(&self, operation: Operation, code: Code, seconds: f64) {
+        self.provider_requests.with_label_values(&[operation.as_str(), code.as_str()]).inc();
+        self.provider_request_duration.with_label_values(&[operation.as_str()]).observe(seconds);
     }
 }
 

@@ -7,7 +7,5 @@ pub mod catalogue;
 mod counters;
 mod exposition;
 
-pub use counters::{
-    DeliveryOutcome, Metrics, ProviderOperation, ResponseCode, RevocationOutcome, RotationOutcome, SinkOperation, Step, sink_of,
-};
+pub use counters::{DeliveryOutcome, Metrics, RevocationOutcome, RotationOutcome, SinkOperation, Step, sink_of};
 pub use exposition::{CONTENT_TYPE, Exposition};

@@ -19,7 +19,8 @@ use super::limiter::{Limiter, Limits, Line};
 use super::observer::{Code, Observer, Operation};
 use crate::clock::Clock;
 use crate::rotation::{
-    Account, Failed, IssueOutcome, IssueRequest, ListOutcome, ListedToken, Reason, RevokeOutcome, TokenId, VerifyOutcome,
+    Account, Failed, Fingerprint, IssueOutcome, IssueRequest, ListOutcome, ListedToken, Reason, RevokeOutcome, TokenId,
+    VerifyOutcome,
 };
 use crate::secret::Secret;
 use crate::sinks::vault::SecretSource;
@@ -124,6 +125,14 @@ struct Request<'a> {
 }
 
 impl Client {
+    /// SHA-256 of the admin token as its source has it: whether it is another one than before.
+    ///
+    /// # Errors
+    /// Why the source can't be read.
+    pub fn admin_token_fingerprint(&self) -> Result<Fingerprint, Failed> {
+        self.admin.current().map(|value| value.fingerprint())
+    }
+
     /// Builds the client; nothing is sent and the admin token is not read yet.
     pub fn new(options: Options) -> Result<Self, Failed> {
         let Options { organization, api_url, admin_token, limits, time_limits, clock, observer } = options;

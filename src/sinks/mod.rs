@@ -6,7 +6,6 @@
 pub mod aws;
 pub mod file;
 pub mod format;
-pub mod registry;
 pub mod vault;
 
 use std::sync::Arc;

@@ -44,6 +44,7 @@ pub struct Caller {
     pub client: Client,
     pub seen: Arc<Seen>,
     pub token_file: std::path::PathBuf,
+    pub clock: Arc<Clock>,
     _folder: tempfile::TempDir,
 }
 
@@ -62,16 +63,17 @@ pub fn caller_with(url: &str, time_limits: TimeLimits, limits: Limits) -> Caller
     let token_file = folder.path().join("admin-token");
     std::fs::write(&token_file, format!("{ADMIN_TOKEN}\n")).unwrap();
     let seen = Arc::new(Seen::default());
+    let clock = Arc::new(Clock::new());
     let client = Client::new(Options {
         organization: "main".into(),
         api_url: url.to_owned(),
         admin_token: SecretSource::File(token_file.clone()),
         limits,
         time_limits,
-        clock: Arc::new(Clock::new()),
+        clock: Arc::clone(&clock),
         observer: Arc::clone(&seen) as Arc<dyn Observer>,
     });
-    Caller { client: client.unwrap(), seen, token_file, _folder: folder }
+    Caller { client: client.unwrap(), seen, token_file, clock, _folder: folder }
 }
 
 pub fn limits(per_second: Option<u32>, in_flight: Option<usize>) -> Limits {

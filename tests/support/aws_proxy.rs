@@ -47,6 +47,10 @@ impl Fault {
 pub struct Call {
     pub action: String,
     pub body: Value,
+    /// The body as it came: STS takes no JSON, and its calls have no `action`.
+    pub text: String,
+    /// Who signed it.
+    pub authorization: String,
 }
 
 struct Rule {
@@ -132,7 +136,10 @@ async fn serve(mut stream: TcpStream, http: &reqwest::Client, upstream: &str, sc
     let target = headers.iter().find(|(name, _)| name == "x-amz-target").map_or("", |(_, value)| value);
     let action = target.rsplit('.').next().unwrap_or("").to_owned();
 
-    let fault = next_fault(script, &action, &body);
+    let authorization = headers.iter().find(|(name, _)| name == "authorization").map_or("", |(_, value)| value);
+    let text = String::from_utf8_lossy(&body).into_owned();
+    let parameters = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    let fault = next_fault(script, Call { action, body: parameters, text, authorization: authorization.to_owned() });
     let (status, answer) = match fault {
         Some(Fault::Refuse(status, code, message)) => (status, json!({ "__type": code, "message": message }).to_string()),
         Some(Fault::Text(status, text)) => (status, text.to_owned()),
@@ -191,9 +198,10 @@ async fn request(stream: &mut TcpStream) -> std::io::Result<Option<(String, Vec<
     Ok(Some((head, body)))
 }
 
-fn next_fault(script: &Mutex<Script>, action: &str, body: &[u8]) -> Option<Fault> {
+fn next_fault(script: &Mutex<Script>, call: Call) -> Option<Fault> {
     let mut script = script.lock().unwrap();
-    script.calls.push(Call { action: action.to_owned(), body: serde_json::from_slice(body).unwrap_or(Value::Null) });
+    let action = call.action.clone();
+    script.calls.push(call);
     let needed = format!("secretsmanager:{action}");
     if script.permitted.as_ref().is_some_and(|permitted| !permitted.contains(&needed)) {
         let message = format!("User: arn:aws:iam::123456789012:user/rotad is not authorized to perform: {needed} on resource: x");

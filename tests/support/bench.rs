@@ -78,7 +78,8 @@ impl Bench {
         let moto = Moto::shared();
         let (bao_proxy, moto_proxy) = (Proxy::before(&bao.address).await, Proxy::before(&moto.url).await);
         let (stand_in, stand_in_url) = start_stand_in(directory.path());
-        let secret = format!("rotad-test/{}/motherduck", directory.path().file_name().unwrap().to_str().unwrap().trim_start_matches('.'));
+        let secret =
+            format!("rotad-test/{}/motherduck", directory.path().file_name().unwrap().to_str().unwrap().trim_start_matches('.'));
         let http = reqwest::Client::builder().timeout(Duration::from_secs(5)).build().unwrap();
         let bench = Self { directory, bao, bao_proxy, moto, moto_proxy, stand_in, stand_in_url, http, secret };
         std::fs::create_dir(bench.path("sinks")).unwrap();
@@ -233,7 +234,8 @@ fn start_stand_in(directory: &Path) -> (Process, String) {
     let mut process = Process(child);
     let mut line = String::new();
     BufReader::new(process.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let url = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap_or_else(|| panic!("no address in `{line}`"));
+    let url =
+        line.split_whitespace().find(|word| word.starts_with("http://")).unwrap_or_else(|| panic!("no address in `{line}`"));
     (process, url.to_owned())
 }
 
@@ -303,7 +305,8 @@ impl Reader {
                 if status != 200 {
                     return Err(format!("aws answered {status}"));
                 }
-                let secret: Value = serde_json::from_str(body["SecretString"].as_str().unwrap_or("{}")).map_err(|error| error.to_string())?;
+                let secret: Value =
+                    serde_json::from_str(body["SecretString"].as_str().unwrap_or("{}")).map_err(|error| error.to_string())?;
                 Ok(secret["token"].as_str().map(str::to_owned))
             }
         }
@@ -354,7 +357,8 @@ pub struct Verdict {
 pub fn judge(looks: &[Look], log: &[Value]) -> Verdict {
     let effects = |operation: &str| -> Vec<(String, i64)> {
         let of = |record: &&Value| record["operation"] == operation && record["effect"] == true;
-        let pair = |record: &Value| (record["fingerprint"].as_str().unwrap_or_default().to_owned(), record["at_ns"].as_i64().unwrap());
+        let pair =
+            |record: &Value| (record["fingerprint"].as_str().unwrap_or_default().to_owned(), record["at_ns"].as_i64().unwrap());
         log.iter().filter(of).map(pair).collect()
     };
     let (issued, revoked) = (effects("create_token"), effects("revoke_token"));
@@ -367,7 +371,10 @@ pub fn judge(looks: &[Look], log: &[Value]) -> Verdict {
                 continue;
             };
             delivered = true;
-            let (_, issued_at) = issued.iter().find(|(issued, _)| issued == fingerprint).unwrap_or_else(|| panic!("{place:?} served what was never issued: {look:?}"));
+            let (_, issued_at) = issued
+                .iter()
+                .find(|(issued, _)| issued == fingerprint)
+                .unwrap_or_else(|| panic!("{place:?} served what was never issued: {look:?}"));
             // The stand-in logs an issue when it takes effect, before the answer goes out.
             assert!(*issued_at <= look.ended_ns, "{place:?} served a token before it was issued: {look:?}");
             if let Some((_, revoked_at)) = revoked.iter().find(|(revoked, _)| revoked == fingerprint) {
@@ -379,10 +386,12 @@ pub fn judge(looks: &[Look], log: &[Value]) -> Verdict {
     for (fingerprint, revoked_at) in &revoked {
         let place_of = order(fingerprint).expect("a revoked token was issued");
         let first_shown = |place: Location| {
-            let later = |look: &&Look| look.place == place && look.fingerprint.as_deref().and_then(order).is_some_and(|at| at > place_of);
+            let later =
+                |look: &&Look| look.place == place && look.fingerprint.as_deref().and_then(order).is_some_and(|at| at > place_of);
             looks.iter().find(later).map(|look| look.began_ns)
         };
-        let shown: Vec<i64> = Location::ALL.iter().map(|place| first_shown(*place).expect("a successor was shown before a revocation")).collect();
+        let shown: Vec<i64> =
+            Location::ALL.iter().map(|place| first_shown(*place).expect("a successor was shown before a revocation")).collect();
         // The reader may see a successor up to one pause and one read after it was there.
         let slack = 200_000_000;
         let grace = i64::try_from(GRACE.as_nanos()).unwrap() - slack;

@@ -123,7 +123,7 @@ fn perform(world: &mut World, asked: &Asked, caller: Option<&Caller>, now: Times
         Operation::DeleteUser => {
             allowed(world, call.operation, caller, Some(username))?;
             if username.to_lowercase() == ADMIN {
-                return Err(Refusal::bad_request("the admin can't be deleted"));
+                return Err(Refusal { status: 403, code: "FORBIDDEN", message: "the admin can't be deleted".to_owned() });
             }
             let user = world.remove_user(username).ok_or_else(Refusal::not_found)?;
             Ok(Done::changed(Reply::json(200, json!({ "username": user.username }))))
@@ -193,11 +193,15 @@ fn allowed(world: &World, operation: Operation, caller: &Caller, username: Optio
 fn list_users(world: &World, asked: &Asked, caller: &Caller) -> Result<Done, Refusal> {
     let query = &asked.call.query;
     let wrong = |name: &str| Refusal::bad_request(format!("{name} is not understood"));
-    let limit = match query.get("limit").map(|text| text.parse::<u64>()) {
+    let limit = match query.get("limit").map(String::as_str) {
         None => 1000,
-        Some(Ok(limit)) if limit > 0 => usize::try_from(limit).unwrap_or(usize::MAX),
-        Some(_) => return Err(wrong("limit")),
+        // One beyond counting is a limit as good as none.
+        Some(text) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => text.parse().unwrap_or(usize::MAX),
+        Some(_) => 0,
     };
+    if limit == 0 {
+        return Err(wrong("limit"));
+    }
     let flag = |name: &str| match query.get(name).map(String::as_str) {
         None => Ok(None),
         Some("true") => Ok(Some(true)),

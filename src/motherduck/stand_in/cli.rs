@@ -78,3 +78,36 @@ fn admin_token(path: &Path) -> anyhow::Result<Secret> {
     file.and_then(|mut file| file.write_all(value.expose().as_bytes())).with_context(|| format!("can't write `{name}`"))?;
     Ok(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_admin_token_s_file_is_made_once_for_its_owner_alone_and_used_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin-token");
+        let made = admin_token(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(admin_token(&path).unwrap().fingerprint(), made.fingerprint());
+        std::fs::write(&path, " mine\n").unwrap();
+        assert_eq!(admin_token(&path).unwrap().expose(), "mine");
+        std::fs::write(&path, "\n").unwrap();
+        assert!(admin_token(&path).unwrap_err().to_string().contains("is empty"));
+    }
+
+    #[tokio::test]
+    async fn it_listens_on_loopback_only() {
+        let arguments = Arguments {
+            listen: SocketAddr::from(([0, 0, 0, 0], 0)),
+            admin_token_file: PathBuf::from("/nonexistent/token"),
+            log: None,
+            accounts: Vec::new(),
+            speed: 1,
+            character: None,
+        };
+        assert!(run_cli(arguments).await.unwrap_err().to_string().contains("not on loopback"));
+    }
+}

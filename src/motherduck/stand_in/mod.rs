@@ -69,6 +69,7 @@ pub struct Options {
     pub character: Character,
     /// Where records are appended as JSON lines.
     pub log: Option<PathBuf>,
+    /// One of its own: a clock that listens to the stand-in's `Date` would follow itself.
     pub clock: Arc<Clock>,
     /// The stand-in's time runs this many times as fast as the clock.
     pub speed: u32,

@@ -65,7 +65,7 @@ async fn value(place: &Secret) -> Finding {
         Err(failure) => return Finding::Wrong(failure.failed),
     };
     let Some(text) = body.text else { return Finding::Wrong(read::binary(name)) };
-    if read::was_raw(&place.format, &body.id) {
+    if read::was_raw(&place.format, &body.id, text.expose()) {
         return Finding::Fine(format!(
             "the value of `{name}` can be read; it is still `raw`, and becomes JSON with the next rotation"
         ));

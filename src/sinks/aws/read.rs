@@ -76,6 +76,7 @@ pub(super) async fn read(place: &Secret, question: &Question) -> Result<Reading,
 }
 
 async fn read_unbounded(place: &Secret, question: &Question) -> Result<Reading, Failed> {
+    let mut refused = None;
     for attempt in 0..AGREEMENT_ATTEMPTS {
         if attempt > 0 {
             tokio::time::sleep(AGREEMENT_PAUSE).await;
@@ -100,11 +101,15 @@ async fn read_unbounded(place: &Secret, question: &Question) -> Result<Reading, 
                 let version = Expected::Current { id: body.id.clone(), owner: tag }.to_version();
                 return show(place, question, &description, owner, body, version);
             }
-            // Somebody wrote in between, or one of the two reads lags.
-            Ok(_) => {}
-            Err(failure) if matches!(failure.code, Code::NotFound | Code::InvalidRequest) => {}
+            // Somebody wrote in between, or deleted it, or one of the two reads lags.
+            Ok(_) => refused = None,
+            Err(failure) if failure.code == Code::NotFound => refused = None,
+            Err(failure) if failure.code == Code::InvalidRequest => refused = Some(failure.failed),
             Err(failure) => return Err(failure.failed),
         }
+    }
+    if let Some(failed) = refused {
+        return Err(failed);
     }
     let detail =
         format!("`{}` was changed while it was read, or AWS's reads lag behind a write: it is read again later", place.name);
@@ -134,39 +139,27 @@ fn show(
         return Ok(Reading { shows: Shows::Nothing { owner }, value: None, version });
     };
     let rotation = marker::rotation(&place.format, &body.id, text.expose(), question);
-    replicated(&place.name, description, rotation, question)?;
+    // Replicas count: what a reader elsewhere gets is a consumer's token too. What is not in all of them
+    // must not be taken for confirmed, so it is not shown; and what is not shown is not written over.
+    if let Some(failed) = lagging_replica(&place.name, description) {
+        return Err(failed);
+    }
     let shows = Shows::Value { fingerprint: token.fingerprint(), owner, rotation };
     Ok(Reading { shows, value: Some(token), version })
 }
 
 /// The token in the content of the version `id`.
 fn token(place: &Secret, id: &str, text: &str) -> Result<Option<secret::Secret>, Failed> {
-    if was_raw(&place.format, id) {
+    if was_raw(&place.format, id, text) {
         return Format::Raw.extract(text);
     }
     place.format.extract(text).map_err(|failed| Failed::new(failed.reason, format!("`{}`: {}", place.name, failed.detail)))
 }
 
-/// Whether the version `id` is ours from when this JSON delivery was still `raw`: then its content is
-/// the token alone, and nothing of it is to be kept.
-pub(super) fn was_raw(format: &Format, id: &str) -> bool {
-    matches!(format, Format::Json { .. }) && id.parse::<RotationId>().is_ok()
-}
-
-/// Replicas count: what a reader elsewhere gets is a consumer's token too. While one is not `InSync`,
-/// the newest rotation is not confirmed, nor one that can't be told to be older. An older one is shown
-/// all the same, so that a broken replica doesn't keep the primary from getting the next token.
-fn replicated(
-    name: &str,
-    description: &DescribeSecretOutput,
-    rotation: Option<RotationId>,
-    question: &Question,
-) -> Result<(), Failed> {
-    let newest = question.candidates.iter().max();
-    if rotation.is_some() && newest.is_some() && rotation.as_ref() < newest {
-        return Ok(());
-    }
-    lagging_replica(name, description).map_or(Ok(()), Err)
+/// Whether the version `id` with this `text` is ours from when this JSON delivery was still `raw`: then
+/// its content is the token alone, and nothing of it is to be kept.
+pub(super) fn was_raw(format: &Format, id: &str, text: &str) -> bool {
+    matches!(format, Format::Json { .. }) && id.parse::<RotationId>().is_ok() && format.extract(text).is_err()
 }
 
 /// The first replica that does not show what the primary shows.

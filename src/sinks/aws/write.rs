@@ -90,13 +90,12 @@ async fn prepare(place: &Secret, expected: &Expected, payload: &Payload<'_>) -> 
 
 /// The keys to keep, from exactly the version that was read.
 async fn existing(place: &Secret, id: &str) -> Result<Option<secret::Secret>, WriteOutcome> {
-    if !place.format.keeps_existing() || read::was_raw(&place.format, id) {
+    if !place.format.keeps_existing() {
         return Ok(None);
     }
-    match read::get(place, Some(id)).await {
-        Ok(body) => body.text.map(Some).ok_or_else(|| WriteOutcome::Refused(read::binary(&place.name))),
-        Err(failure) => Err(before_the_write(failure, place)),
-    }
+    let body = read::get(place, Some(id)).await.map_err(|failure| before_the_write(failure, place))?;
+    let Some(text) = body.text else { return Err(WriteOutcome::Refused(read::binary(&place.name))) };
+    Ok((!read::was_raw(&place.format, id, text.expose())).then_some(text))
 }
 
 /// What consumers see: the move of `AWSCURRENT`, or a first version.

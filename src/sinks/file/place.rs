@@ -37,7 +37,12 @@ pub struct Sink {
     /// Why this process may not use the sink: it belongs to another host.
     elsewhere: Option<Failed>,
     limit: Duration,
+    /// Formats in use, each once: 100,000 places share a handful, and one for JSON takes half a kilobyte.
+    formats: std::sync::Mutex<Vec<Arc<Format>>>,
 }
+
+/// The most formats that are looked through for an equal one.
+const SHARED_FORMATS_MAX: usize = 16;
 
 impl Sink {
     pub fn new(config: &Config) -> Arc<Self> {
@@ -53,7 +58,19 @@ impl Sink {
                 format!("this sink belongs to the host `{host}`, and this is `{own}`: its `host` says which one writes"),
             )
         });
-        Arc::new(Self { elsewhere, limit })
+        Arc::new(Self { elsewhere, limit, formats: std::sync::Mutex::default() })
+    }
+
+    fn share(&self, format: Format) -> Arc<Format> {
+        let mut formats = self.formats.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(shared) = formats.iter().find(|shared| ***shared == format) {
+            return Arc::clone(shared);
+        }
+        let format = Arc::new(format);
+        if formats.len() < SHARED_FORMATS_MAX {
+            formats.push(Arc::clone(&format));
+        }
+        format
     }
 
     /// The place of a delivery. Touches no file: that comes with the first read.
@@ -87,7 +104,7 @@ impl Sink {
         }
         Ok(FilePlace(Arc::new(Inner {
             id: DeliveryId::new(&format!("{ID_PREFIX}{path}")),
-            format: target.format,
+            format: self.share(target.format),
             mode: target.mode,
             owner: target.owner.map(String::into_boxed_str),
             group: target.group.map(String::into_boxed_str),
@@ -103,7 +120,7 @@ pub struct FilePlace(Arc<Inner>);
 /// What a blocking thread needs of a place. Kept small: there may be 100,000.
 pub(super) struct Inner {
     id: DeliveryId,
-    format: Format,
+    format: Arc<Format>,
     mode: u32,
     owner: Option<Box<str>>,
     group: Option<Box<str>>,
@@ -424,5 +441,27 @@ impl OwnedPayload {
             issued_at: self.issued_at,
             expires_at: self.expires_at,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_share_their_sink_and_equal_formats() {
+        let sink = Sink::new(&Config::default());
+        let place = |number: usize, format| {
+            let target = Target { path: format!("/run/{number}").into(), format, mode: 0o600, owner: None, group: None };
+            sink.place(target).unwrap()
+        };
+        let places: Vec<FilePlace> = (0..3).map(|number| place(number, Format::json())).collect();
+        assert!(places.iter().all(|place| Arc::ptr_eq(&place.0.format, &places[0].0.format)));
+        for number in 0..2 * SHARED_FORMATS_MAX {
+            let own = place(number, Format::Env { variable: format!("TOKEN_{number}") });
+            assert_eq!(*own.0.format, Format::Env { variable: format!("TOKEN_{number}") });
+        }
+        assert_eq!(sink.formats.lock().unwrap().len(), SHARED_FORMATS_MAX);
+        assert!(size_of::<Inner>() <= 112, "{}", size_of::<Inner>());
     }
 }

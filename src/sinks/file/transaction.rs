@@ -1,14 +1,12 @@
 //! One write: everything is prepared beside the place, and two renames make it visible.
 
-use std::fs::File;
-use std::io::Write;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, Uid};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::directory::Directory;
-use super::failures::{explain, explain_io, unsuitable};
+use super::failures::{explain, unsuitable};
 use crate::rotation::{Failed, Reason, WriteOutcome};
 
 /// How often the temporary file is tried again when other writers come and go.
@@ -97,17 +95,26 @@ impl<'a> Draft<'a> {
         }
         let marker_fd = made.map_err(|errno| explain(errno, &doing, &self.directory.path))?;
         self.marker_left = true;
-        self.fill(marker_fd, marker, access)?;
-        let value_fd = self.value.try_clone().map_err(|error| explain_io(&error, &doing, &self.directory.path))?;
-        self.fill(value_fd, value, access)
+        self.fill(&marker_fd, marker, access)?;
+        self.fill(&self.value, value, access)?;
+        self.flush(&self.value)?;
+        self.flush(&marker_fd)
     }
 
-    fn fill(&self, fd: OwnedFd, content: &[u8], access: Access) -> Result<(), Failed> {
+    fn fill(&self, fd: &OwnedFd, content: &[u8], access: Access) -> Result<(), Failed> {
         let (directory, name) = (&self.directory.path, &self.names.value);
-        let mut file = File::from(fd);
-        file.write_all(content).map_err(|error| explain_io(&error, &format!("write `{name}`"), directory))?;
-        give(&file, access).map_err(|errno| cannot_give(errno, name, self.directory))?;
-        rustix::fs::fsync(&file).map_err(|errno| explain(errno, &format!("flush `{name}` to the disk"), directory))
+        let mut rest = content;
+        while !rest.is_empty() {
+            let written = retry_on_intr(|| rustix::io::write(fd, rest));
+            let written = written.map_err(|errno| explain(errno, &format!("write `{name}`"), directory))?;
+            rest = &rest[written..];
+        }
+        give(fd, access).map_err(|errno| cannot_give(errno, name, self.directory))
+    }
+
+    fn flush(&self, fd: &OwnedFd) -> Result<(), Failed> {
+        let doing = format!("flush `{}` to the disk", self.names.value);
+        rustix::fs::fsync(fd).map_err(|errno| explain(errno, &doing, &self.directory.path))
     }
 
     /// Puts the marker and then the value in place. Only the second rename changes what consumers see.
@@ -163,12 +170,14 @@ fn same_file(directory: &Directory, file: &OwnedFd, name: &str) -> Result<bool, 
 
 /// Sets group, mode and user, in this order: the file opens up to its group only once the group is
 /// right, and rotad stays its owner until nothing is left to set.
-fn give(file: &File, access: Access) -> rustix::io::Result<()> {
+fn give(file: &OwnedFd, access: Access) -> rustix::io::Result<()> {
     let stat = rustix::fs::fstat(file)?;
     if let Some(gid) = access.gid.filter(|gid| *gid != stat.st_gid) {
         rustix::fs::fchown(file, None, Some(Gid::from_raw(gid)))?;
     }
-    rustix::fs::fchmod(file, Mode::from_raw_mode(access.mode))?;
+    if access.mode != stat.st_mode & 0o7777 {
+        rustix::fs::fchmod(file, Mode::from_raw_mode(access.mode))?;
+    }
     if let Some(uid) = access.uid.filter(|uid| *uid != stat.st_uid) {
         rustix::fs::fchown(file, Some(Uid::from_raw(uid)), None)?;
     }

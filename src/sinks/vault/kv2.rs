@@ -96,8 +96,10 @@ struct Look {
 }
 
 impl Look {
+    /// A soft delete leaves the number as it is, so the state stands beside it.
     fn version(&self) -> Version {
-        Version(format!("{} {}", self.version, digest(self.marker.as_deref())))
+        let state = if self.value.is_some() { "value" } else { "empty" };
+        Version(format!("{} {state} {}", self.version, digest(self.marker.as_deref())))
     }
 
     fn fingerprint(&self) -> Option<Fingerprint> {
@@ -259,7 +261,7 @@ fn judge(place: &VaultPlace, answer: &Answer, path: &str, capability: &str) -> R
         place.remember_index(answer);
         return Ok(());
     }
-    if is_conflict(answer) || (answer.status == 400 && answer.errors().contains("metadata_cas")) {
+    if is_conflict(answer) {
         return Err(NoMarker::Conflict);
     }
     Err(place.failure(answer, path, capability).into())

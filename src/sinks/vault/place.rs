@@ -91,18 +91,22 @@ impl VaultPlace {
         }
     }
 
+    /// What a delivery here needs: paths, and for each the capabilities, any one of a list.
+    fn needs(&self) -> Vec<(String, &'static [&'static [&'static str]])> {
+        match self.store.config.kv_version {
+            KvVersion::V1 => vec![(self.path(""), &[&["create"], &["read"], &["update"]])],
+            // The marker makes the secret exist before its first value comes: that is an update.
+            KvVersion::V2 => vec![
+                (self.path("data"), &[&["read"], &["update"]]),
+                (self.path("metadata"), &[&["create"], &["read"], &["patch", "update"]]),
+            ],
+        }
+    }
+
     /// Asks what our token may do here, and compares it with what a delivery needs.
     async fn check_capabilities(&self, deadline: Instant) -> Finding {
-        let needed = match self.store.config.kv_version {
-            KvVersion::V1 => vec![(self.path(""), &["create", "read", "update"][..])],
-            KvVersion::V2 => {
-                vec![
-                    (self.path("data"), &["create", "read", "update"][..]),
-                    (self.path("metadata"), &["create", "read", "update"][..]),
-                ]
-            }
-        };
-        let paths: Vec<&str> = needed.iter().map(|(path, _)| path.as_str()).collect();
+        let needs = self.needs();
+        let paths: Vec<&str> = needs.iter().map(|(path, _)| path.as_str()).collect();
         let call = Call::post("sys/capabilities-self", &json!({ "paths": paths }));
         let answer = match self.store.send(&call, None, deadline).await {
             Ok(answer) if answer.is_success() => answer,
@@ -116,12 +120,12 @@ impl VaultPlace {
             Ok(found) => found.data,
             Err(failed) => return Finding::Wrong(failed),
         };
-        for (path, capabilities) in &needed {
+        for (path, needed) in &needs {
             let has = found.get(path).map(Vec::as_slice).unwrap_or_default();
-            let lacks = |capability: &&&str| !has.iter().any(|one| one == "root" || one == **capability);
-            let lacking: Vec<String> = capabilities.iter().filter(lacks).map(|one| format!("`{one}`")).collect();
+            let lacks = |any: &&&[&str]| !has.iter().any(|one| one == "root" || any.contains(&one.as_str()));
+            let lacking: Vec<String> = needed.iter().filter(lacks).map(|any| format!("`{}`", any.join("` or `"))).collect();
             if !lacking.is_empty() {
-                let detail = format!("the token lacks {} on `{path}`; add it to its policy", lacking.join(", "));
+                let detail = format!("the token lacks {} on `{path}`; add it to its policy", lacking.join(" and "));
                 return Finding::Wrong(Failed::new(Reason::Forbidden, detail));
             }
         }
@@ -183,7 +187,9 @@ impl Place for VaultPlace {
 
 /// Whether the server refused because somebody else wrote in between.
 pub(super) fn is_conflict(answer: &Answer) -> bool {
-    answer.status == 400 && answer.errors().contains("check-and-set parameter did not match")
+    let errors = answer.errors();
+    // For data and (OpenBao) for metadata: "… parameter did not match …", "… parameter does not match …".
+    answer.status == 400 && errors.contains("check-and-set parameter") && errors.contains("not match")
 }
 
 /// A short name for a marker's text, for the condition of a write.

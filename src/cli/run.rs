@@ -1,0 +1,108 @@
+//! `rotad run`: the daemon, until it is told to stop.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{error, info, warn};
+
+use super::{Ended, Log, load, runtime};
+use crate::config::{self, Config};
+use crate::daemon::{Daemon, look_every};
+use crate::engine::Witness;
+use crate::rotation::{CredentialName, Entry};
+use crate::{hardening, logging};
+
+/// How often the configuration's file is compared with what is in force: mounted ConfigMaps swap links.
+const COMPARE_EVERY: Duration = Duration::from_secs(10);
+
+/// Writes every step to the log.
+struct Logged;
+
+impl Witness for Logged {
+    fn happened(&self, credential: &CredentialName, entry: &Entry) {
+        logging::step(credential, entry);
+    }
+}
+
+pub fn run(path: &Path, log: &Log) -> Result<(), Ended> {
+    hardening::harden().context("the process can't be hardened")?;
+    log.start(None)?;
+    let config = load(path)?;
+    config.warnings.iter().for_each(|warning| warn!("{warning}"));
+    runtime()?.block_on(serve(path, config))?;
+    Ok(())
+}
+
+async fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
+    let mut signals = Signals::listen()?;
+    let mut seen = config.content_hash;
+    let mut daemon = Daemon::start(Arc::new(config), Arc::new(Logged)).await?;
+    for address in daemon.addresses() {
+        info!(%address, "metrics and health are served");
+    }
+    let mut compare = tokio::time::interval(COMPARE_EVERY);
+    let mut look = tokio::time::interval(look_every());
+    loop {
+        tokio::select! {
+            biased;
+            _ = signals.terminate.recv() => break info!("SIGTERM: stopping"),
+            _ = signals.interrupt.recv() => break info!("SIGINT: stopping"),
+            _ = signals.hang_up.recv() => reload(&mut daemon, path, &mut seen, false).await,
+            _ = compare.tick() => reload(&mut daemon, path, &mut seen, true).await,
+            _ = look.tick() => daemon.look_after().await,
+        }
+    }
+    daemon.stop().await;
+    info!("stopped");
+    Ok(())
+}
+
+/// Reads the configuration again. Automatically only if its content is another one than was seen
+/// last, so that a refused one is told once.
+async fn reload(daemon: &mut Daemon, path: &Path, seen: &mut [u8; 32], automatic: bool) {
+    if automatic {
+        let Ok(text) = tokio::fs::read_to_string(path).await else { return };
+        let hash = config::content_hash(&text);
+        if hash == *seen {
+            return;
+        }
+        *seen = hash;
+    }
+    match load(path) {
+        Err(Ended::Misused(problems)) => {
+            error!("the new configuration has problems, the one before stays in force:\n{problems}");
+            daemon.reload_failed();
+        }
+        Err(Ended::Failed(problem)) => {
+            error!("the new configuration can't be read, the one before stays in force: {problem:#}");
+            daemon.reload_failed();
+        }
+        Ok(config) => {
+            *seen = config.content_hash;
+            config.warnings.iter().for_each(|warning| warn!("{warning}"));
+            if let Err(problem) = daemon.reload(config, automatic).await {
+                error!("the new configuration is not taken, the one before stays in force: {problem:#}");
+            }
+        }
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("signals can't be listened to");
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
+    }
+}

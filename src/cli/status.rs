@@ -1,0 +1,168 @@
+//! `rotad status`: what the journal knows of every credential, whether the daemon runs or not.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use super::{Ended, load, offline_fleet, runtime, say};
+use crate::clock::Clock;
+use crate::daemon::journal_path;
+use crate::engine::{Roster, summarize};
+use crate::fleet::Fleet;
+use crate::journal::{Journal, Row, SqliteJournal};
+use crate::rotation::{Block, Credential, CredentialName, RotationId};
+use crate::snapshot::{At, Label, Summary};
+
+/// How many rows are read from the journal at once.
+const PORTION: usize = 1000;
+
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Status {
+    taken_at: Timestamp,
+    /// Until when every consumer keeps working if rotad dies now; unknown while one has no token.
+    survival_deadline_at: At,
+    credentials: Vec<Line>,
+}
+
+#[derive(Debug, Serialize)]
+struct Line {
+    name: CredentialName,
+    /// Not configured any more: let go, shown until its tokens expire.
+    let_go: bool,
+    #[serde(flatten)]
+    summary: Option<Summary>,
+    /// Why it needs a person.
+    block: Option<Block>,
+    deliveries: Vec<DeliveryLine>,
+}
+
+#[derive(Debug, Serialize)]
+struct DeliveryLine {
+    place: String,
+    /// The rotation that the last read-back showed.
+    serves: Option<RotationId>,
+    is_current: bool,
+    trouble: Option<String>,
+}
+
+pub fn run(path: &Path, arguments: &Arguments) -> Result<(), Ended> {
+    let config = load(path)?;
+    let clock = Arc::new(Clock::new());
+    let now = clock.now().wall;
+    runtime()?.block_on(async {
+        let fleet = offline_fleet(config, clock).await?;
+        let journal = SqliteJournal::open_read_only(journal_path(fleet.config())?)?;
+        let status = gather(&fleet, &journal, now).await?;
+        say(&if arguments.json { serde_json::to_string_pretty(&status)? + "\n" } else { table(&status) });
+        Ok(())
+    })
+}
+
+async fn gather(fleet: &Fleet, journal: &dyn Journal, now: Timestamp) -> anyhow::Result<Status> {
+    let mut credentials = Vec::new();
+    let mut missing: std::collections::BTreeSet<CredentialName> = fleet.names().into_iter().collect();
+    let mut after = None;
+    loop {
+        let rows = journal.load_after(after.as_ref(), PORTION).await?;
+        let Some((last, _)) = rows.last() else { break };
+        after = Some(last.clone());
+        for (name, row) in rows {
+            missing.remove(&name);
+            credentials.extend(line(fleet, name, &row, now)?);
+        }
+    }
+    let unread = |name| Line { name, let_go: false, summary: None, block: None, deliveries: Vec::new() };
+    credentials.extend(missing.into_iter().map(unread));
+    credentials.sort_by(|one, two| (one.block.is_none(), &one.name).cmp(&(two.block.is_none(), &two.name)));
+    let served = |line: &Line| line.summary.map_or(At::UNKNOWN, |summary| summary.served_until);
+    let each: Vec<At> = credentials.iter().filter(|line| !line.let_go).map(served).collect();
+    let all_known = each.iter().all(|at| at.millis().is_some());
+    let survival = each.into_iter().min_by_key(|at| at.millis()).filter(|_| all_known).unwrap_or(At::UNKNOWN);
+    Ok(Status { taken_at: now, survival_deadline_at: survival, credentials })
+}
+
+fn line(fleet: &Fleet, name: CredentialName, row: &Row, now: Timestamp) -> anyhow::Result<Option<Line>> {
+    let state: Credential = serde_json::from_str(&row.state)?;
+    let Some(member) = fleet.member(&name) else {
+        let alive = state.rotations.values().any(|rotation| rotation.token.as_ref().is_some_and(|token| token.expires_at > now));
+        return Ok(alive.then_some(Line { name, let_go: true, summary: None, block: None, deliveries: Vec::new() }));
+    };
+    let summary = summarize(&state, &member.policy, member.organization, now);
+    let latest = state.latest().map(|(id, _)| id);
+    let deliveries = state.deliveries.iter().map(|(place, known)| DeliveryLine {
+        place: place.to_string(),
+        serves: known.confirmed,
+        is_current: known.confirmed.is_some() && known.confirmed == latest,
+        trouble: known.trouble.as_ref().map(|trouble| trouble.failed.detail.clone()),
+    });
+    let deliveries = deliveries.collect();
+    Ok(Some(Line { name, let_go: false, summary: Some(summary), block: state.blocked, deliveries }))
+}
+
+fn table(status: &Status) -> String {
+    let mut text = match status.survival_deadline_at.timestamp() {
+        Some(until) => {
+            format!("If rotad stopped now, every consumer would keep working for {}.\n\n", span(until, status.taken_at))
+        }
+        None => "Not every credential has been delivered yet.\n\n".to_owned(),
+    };
+    let _ = writeln!(text, "{:<28} {:<11} {:>9} {:>9} {:>9}", "CREDENTIAL", "STATE", "EXPIRES", "NEXT", "DELIVERED");
+    for line in &status.credentials {
+        let Some(summary) = line.summary else {
+            let state = if line.let_go { "let go" } else { "not begun" };
+            let _ = writeln!(text, "{:<28} {state:<11}", line.name.as_str());
+            continue;
+        };
+        let current = line.deliveries.iter().filter(|delivery| delivery.is_current).count();
+        let delivered = format!("{current} of {}", line.deliveries.len());
+        let (expires, next) = (when(summary.expires_at, status.taken_at), when(summary.due_at, status.taken_at));
+        let state = summary.state.as_str();
+        let _ = writeln!(text, "{:<28} {state:<11} {expires:>9} {next:>9} {delivered:>9}", line.name.as_str());
+        if let Some(block) = &line.block {
+            let _ = writeln!(text, "  blocked since {}: {}", span(status.taken_at, block.since), block.detail);
+        }
+        for delivery in &line.deliveries {
+            if let Some(trouble) = &delivery.trouble {
+                let _ = writeln!(text, "  {}: {trouble}", delivery.place);
+            }
+        }
+    }
+    text
+}
+
+fn when(at: At, now: Timestamp) -> String {
+    at.timestamp().map_or_else(|| "-".to_owned(), |at| if at <= now { "now".to_owned() } else { span(at, now) })
+}
+
+/// The time between two moments in its largest unit, rounded down.
+fn span(later: Timestamp, earlier: Timestamp) -> String {
+    let seconds = later.duration_since(earlier).max(SignedDuration::ZERO).as_secs();
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_is_told_in_its_largest_unit() {
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        let told: Vec<String> = [-5, 90, 600, 8000, 604_800].map(|seconds| span(at(seconds), at(0))).to_vec();
+        assert_eq!(told, ["0 s", "90 s", "10 min", "2 h", "7 d"]);
+    }
+}

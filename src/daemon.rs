@@ -1,0 +1,218 @@
+//! The daemon, put together: journal, engine, scheduler and web server of one configuration, and
+//! what changes while it runs.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tracing::{debug, error, info, warn};
+
+use crate::clock::Clock;
+use crate::config::{Config, Journal as JournalPlace};
+use crate::engine::{BlastRadius, Engine, Handle, Parts, Scheduler, Witness};
+use crate::fleet::{Fleet, Surroundings};
+use crate::journal::{CLOCK_MARK, Journal, SqliteJournal};
+use crate::metrics::Metrics;
+use crate::rotation::Moment;
+use crate::snapshot::{Board, JournalState};
+use crate::web;
+
+/// How long the history is kept: a year, as auditors ask, and a month to spare.
+const HISTORY_KEPT: SignedDuration = SignedDuration::from_hours(24 * 396);
+/// How often the journal is tried while it can't be written, and admin tokens are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// A running daemon.
+pub struct Daemon {
+    fleet: Arc<Fleet>,
+    engine: Arc<Engine>,
+    surroundings: Surroundings,
+    handle: Handle,
+    addresses: Vec<SocketAddr>,
+    stop: watch::Sender<bool>,
+    scheduler: JoinHandle<()>,
+    web: JoinHandle<()>,
+    pruned_at: Option<Timestamp>,
+}
+
+impl Daemon {
+    /// Opens everything that `config` names and starts to work.
+    ///
+    /// # Errors
+    /// What can't be opened, with what to do about it.
+    pub async fn start(config: Arc<Config>, witness: Arc<dyn Witness>) -> anyhow::Result<Self> {
+        let clock = Arc::new(Clock::new());
+        let metrics = Arc::new(Metrics::new().context("the metrics can't be set up")?);
+        let board = Arc::new(Board::new(clock.now()));
+        let surroundings = Surroundings { clock: clock.clone(), metrics: metrics.clone(), board: board.clone() };
+        let fleet = Arc::new(Fleet::open(config.clone(), &surroundings, None).await.map_err(anyhow::Error::msg)?);
+        let journal = open_journal(&config, &clock, &metrics)?;
+        resume_clock(journal.as_ref(), &clock).await?;
+        board.journal(JournalState::Writable);
+        let limits = BlastRadius::new(config.limits.rotations_per_minute.get(), config.limits.revocations_per_minute.get());
+        let parts = Parts { witness, journal, clock: clock.clone(), metrics: metrics.clone(), board: board.clone(), limits };
+        let engine = Arc::new(Engine::new(parts));
+        let server = bind(&config, &clock, &metrics, &board).await?;
+        let addresses = server.addresses().to_vec();
+        let (mut scheduler, handle) = Scheduler::new(engine.clone(), fleet.clone());
+        scheduler.load().await.context("the journal can't be read")?;
+        board.configuration_loaded(clock.now().wall);
+        let (stop, stopped) = watch::channel(false);
+        let web = tokio::spawn(server.run(stopped.clone()));
+        let scheduler = tokio::spawn(scheduler.run(stopped));
+        let mut daemon = Self { fleet, engine, surroundings, handle, addresses, stop, scheduler, web, pruned_at: None };
+        daemon.look_after().await;
+        Ok(daemon)
+    }
+
+    /// Where metrics and health are served.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    pub fn config(&self) -> &Config {
+        self.fleet.config()
+    }
+
+    /// Puts another configuration in force. `automatic` when nobody asked for it.
+    ///
+    /// # Errors
+    /// Why it is not taken; what ran goes on.
+    pub async fn reload(&mut self, config: Config, automatic: bool) -> anyhow::Result<()> {
+        let outcome = self.try_reload(config, automatic).await;
+        if outcome.is_err() {
+            self.surroundings.board.reload_failed();
+        }
+        outcome
+    }
+
+    /// The configuration's text does not hold: what ran goes on.
+    pub fn reload_failed(&self) {
+        self.surroundings.board.reload_failed();
+    }
+
+    async fn try_reload(&mut self, config: Config, automatic: bool) -> anyhow::Result<()> {
+        let diff = self.config().diff(&config);
+        if automatic {
+            diff.check_automatic().context("confirm it with SIGHUP")?;
+        }
+        for section in diff.sections.iter().filter(|section| ["journal", "server", "deployment"].contains(*section)) {
+            anyhow::bail!("`[{section}]` changed: that needs a restart, and nothing of the new configuration is taken before");
+        }
+        let config = Arc::new(config);
+        let fleet = Fleet::open(config.clone(), &self.surroundings, Some(&self.fleet)).await.map_err(anyhow::Error::msg)?;
+        self.fleet = Arc::new(fleet);
+        self.engine.limits().resize(config.limits.rotations_per_minute.get(), config.limits.revocations_per_minute.get());
+        self.handle.reload(self.fleet.clone()).await;
+        self.surroundings.board.configuration_loaded(self.surroundings.clock.now().wall);
+        let (added, changed, removed) = (diff.added.len(), diff.changed.len(), diff.removed.len());
+        info!(added, changed, removed, renamed = diff.renamed.len(), "the new configuration is in force");
+        Ok(())
+    }
+
+    /// What has to be looked at now and then: whether the journal can be written again, whether an
+    /// admin token is another one, old history. To be called every few seconds.
+    pub async fn look_after(&mut self) {
+        if self.engine.is_journal_failing() {
+            match self.engine.journal.probe().await {
+                Ok(()) => self.engine.journal_works(),
+                Err(error) => debug!(%error, "the journal still can't be written"),
+            }
+            return;
+        }
+        self.watch_admin_tokens().await;
+        let now = self.surroundings.clock.now().wall;
+        if self.pruned_at.is_none_or(|at| now.duration_since(at) > SignedDuration::from_hours(24)) {
+            self.pruned_at = Some(now);
+            match self.engine.journal.prune_history(now.checked_sub(HISTORY_KEPT).unwrap_or(Timestamp::MIN)).await {
+                Ok(0) => {}
+                Ok(lines) => info!(lines, "old history was removed"),
+                Err(error) => warn!(%error, "old history can't be removed"),
+            }
+        }
+    }
+
+    /// An admin token that is another one than the journal remembers must first see a known token.
+    async fn watch_admin_tokens(&self) {
+        for (name, client) in self.fleet.clients() {
+            let Ok(fingerprint) = client.admin_token_fingerprint() else { continue };
+            let (fact, now) = (format!("admin_token:{name}"), fingerprint.to_string());
+            let before = match self.engine.journal.fact(&fact).await {
+                Ok(before) => before,
+                Err(_) => continue,
+            };
+            if before.as_ref() == Some(&now) {
+                continue;
+            }
+            if before.is_some() {
+                info!(organization = %name, "the admin token is another one: nothing is revoked or issued if it sees none of the known tokens");
+                self.engine.standings().has_new_admin_token(name);
+            }
+            if let Err(error) = self.engine.journal.set_fact(&fact, now).await {
+                debug!(%error, "the admin token's fingerprint can't be recorded");
+            }
+        }
+    }
+
+    /// Stops: nothing new begins, turns under way come to a safe end, the journal is closed.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        let _ = self.scheduler.await;
+        let _ = self.web.await;
+        let _ = self.engine.journal.mark_clock(self.surroundings.clock.now()).await;
+        self.engine.journal.close().await;
+    }
+}
+
+fn open_journal(config: &Config, clock: &Clock, metrics: &Arc<Metrics>) -> anyhow::Result<Arc<dyn Journal>> {
+    let path = journal_path(config)?;
+    let observed = metrics.clone();
+    let observer = Arc::new(move |commit: crate::journal::Commit| {
+        observed.journal_commit(SignedDuration::try_from(commit.took).unwrap_or(SignedDuration::MAX));
+    });
+    Ok(Arc::new(SqliteJournal::open(path, clock.now().wall, observer)?))
+}
+
+/// Where the SQLite journal is.
+///
+/// # Errors
+/// For a journal of another kind, which the configuration refuses as long as it is not built.
+pub fn journal_path(config: &Config) -> anyhow::Result<&Path> {
+    match &config.journal {
+        JournalPlace::Sqlite(path) => Ok(path),
+        JournalPlace::Postgres(_) => anyhow::bail!("a `postgres://` journal is not supported yet"),
+    }
+}
+
+/// Counts grace periods on from where the last process stopped.
+async fn resume_clock(journal: &dyn Journal, clock: &Clock) -> anyhow::Result<()> {
+    if let Some(mark) = journal.fact(CLOCK_MARK).await? {
+        match serde_json::from_str::<Moment>(&mark) {
+            Ok(mark) => clock.resume(mark),
+            Err(error) => error!(%error, "the journal's clock mark can't be read: grace periods in progress begin anew"),
+        }
+    }
+    Ok(())
+}
+
+async fn bind(config: &Config, clock: &Arc<Clock>, metrics: &Arc<Metrics>, board: &Arc<Board>) -> anyhow::Result<web::Server> {
+    let options = web::Options {
+        listen: config.server.listen,
+        metrics_listen: config.server.metrics_listen,
+        page: config.server.page,
+        per_credential: config.server.per_credential_metrics,
+    };
+    let now = clock.clone();
+    let watched = web::Watched { board: board.clone(), metrics: metrics.clone(), now: Arc::new(move || now.now()) };
+    Ok(web::Server::bind(options, watched).await?)
+}
+
+/// How often `Daemon::look_after` is to be called.
+pub const fn look_every() -> Duration {
+    LOOK_EVERY
+}

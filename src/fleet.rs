@@ -1,0 +1,190 @@
+//! The configured fleet: from the configuration to what the engine works with.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+
+use crate::clock::Clock;
+use crate::config::{Config, Organization, Sink, Target};
+use crate::engine::{Member, Providers, Roster};
+use crate::metrics::Metrics;
+use crate::motherduck::{self, Client, Provider, TimeLimits};
+use crate::rotation::{CredentialName, Failed, Owner, Reason};
+use crate::sinks::{Place, Places, aws, file, vault};
+use crate::snapshot::{Board, OrganizationIndex};
+
+/// The least time between two sweeps of a credential: changes by hand and vanished tokens are
+/// noticed within it, and reads of AWS secrets stay below 200 a day for each.
+const SWEEP_MIN: SignedDuration = SignedDuration::from_mins(15);
+/// A sweep lists once for each credential; all of them together take a quarter of the API's pace.
+const SWEEP_SHARE: u64 = 4;
+
+/// A sink that is ready to be used by all of its places.
+#[derive(Clone)]
+enum Store {
+    Aws(Arc<aws::Store>),
+    File(Arc<file::Sink>),
+    Vault(Arc<vault::Store>),
+}
+
+impl Store {
+    async fn open(sink: &Sink) -> Result<Self, Failed> {
+        Ok(match sink {
+            Sink::Aws(config) => Self::Aws(aws::Store::new(config.as_ref().clone())?),
+            Sink::File(config) => Self::File(file::Sink::new(config)),
+            Sink::Vault(config) => Self::Vault(vault::Store::open(config.as_ref().clone()).await?),
+        })
+    }
+
+    fn place(&self, target: &Target) -> Result<Arc<dyn Place>, Failed> {
+        Ok(match (self, target) {
+            (Self::Aws(store), Target::Aws(target)) => aws::place(store, target),
+            (Self::File(sink), Target::File(target)) => Arc::new(sink.place(target.clone())?),
+            (Self::Vault(store), Target::Vault(target)) => store.place(target.clone())?,
+            (Self::Aws(_) | Self::File(_) | Self::Vault(_), _) => {
+                return Err(Failed::new(Reason::Unsuitable, "the delivery is not of its sink's kind"));
+            }
+        })
+    }
+}
+
+/// What a fleet needs of the process.
+#[derive(Clone)]
+pub struct Surroundings {
+    pub clock: Arc<Clock>,
+    pub metrics: Arc<Metrics>,
+    pub board: Arc<Board>,
+}
+
+/// One configuration, with its sinks and clients ready.
+pub struct Fleet {
+    config: Arc<Config>,
+    stores: BTreeMap<Arc<str>, Store>,
+    providers: Providers,
+    clients: BTreeMap<Arc<str>, Arc<Client>>,
+    organizations: BTreeMap<Arc<str>, OrganizationIndex>,
+    sweep_every: BTreeMap<Arc<str>, SignedDuration>,
+}
+
+impl Fleet {
+    /// Makes ready what `config` names; what did not change is taken over from `before`. Nothing is sent.
+    ///
+    /// # Errors
+    /// The first thing that can't be used: a certificate file, an address.
+    pub async fn open(config: Arc<Config>, surroundings: &Surroundings, before: Option<&Self>) -> Result<Self, Failed> {
+        let mut stores = BTreeMap::new();
+        for (name, sink) in &config.sinks {
+            let kept =
+                before.filter(|before| before.config.sinks.get(name) == Some(sink)).and_then(|before| before.stores.get(name));
+            let store = match kept {
+                Some(store) => store.clone(),
+                None => Store::open(sink).await.map_err(|failed| in_section("sink", name, &failed))?,
+            };
+            stores.insert(name.clone(), store);
+        }
+        let mut clients = BTreeMap::new();
+        for (name, organization) in &config.organizations {
+            let unchanged = |before: &&Self| before.config.organizations.get(name) == Some(organization);
+            let client = match before.filter(unchanged).and_then(|before| before.clients.get(name)) {
+                Some(client) => client.clone(),
+                None => Arc::new(
+                    client(name, organization, surroundings).map_err(|failed| in_section("organization", name, &failed))?,
+                ),
+            };
+            clients.insert(name.clone(), client);
+        }
+        let providers = clients.iter().map(|(name, client)| (name.clone(), client.clone() as Arc<dyn Provider>)).collect();
+        let organizations =
+            config.organizations.keys().map(|name| (name.clone(), surroundings.board.organization(name))).collect();
+        let mut fleet =
+            Self { sweep_every: BTreeMap::new(), config, stores, providers: Arc::new(providers), clients, organizations };
+        let sizes = fleet.sizes();
+        fleet.sweep_every = fleet
+            .config
+            .organizations
+            .iter()
+            .map(|(name, organization)| (name.clone(), sweep_every(organization, &sizes, name)))
+            .collect();
+        fleet.prove_places()?;
+        Ok(fleet)
+    }
+
+    /// Every delivery can be built, so that none is ever left out of a turn.
+    fn prove_places(&self) -> Result<(), Failed> {
+        self.config
+            .credentials
+            .keys()
+            .try_for_each(|name| self.places(name).map(drop).map_err(|failed| in_section("credential", name.as_str(), &failed)))
+    }
+
+    pub fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
+    pub fn clients(&self) -> &BTreeMap<Arc<str>, Arc<Client>> {
+        &self.clients
+    }
+
+    fn places(&self, name: &CredentialName) -> Result<Places, Failed> {
+        let Some(credential) = self.config.credentials.get(name) else { return Ok(Vec::new()) };
+        let place = |delivery: &crate::config::Delivery| match self.stores.get(&delivery.sink) {
+            Some(store) => store.place(&delivery.target),
+            None => Err(Failed::new(Reason::Missing, format!("sink `{}` is not configured", delivery.sink))),
+        };
+        credential.deliveries.iter().map(place).collect()
+    }
+}
+
+impl Roster for Fleet {
+    fn names(&self) -> Vec<CredentialName> {
+        self.config.credentials.keys().cloned().collect()
+    }
+
+    fn member(&self, name: &CredentialName) -> Option<Member> {
+        let credential = self.config.credentials.get(name)?;
+        // Proven when the fleet was opened.
+        let places = self.places(name).ok()?;
+        let ids: Vec<_> = places.iter().map(|place| (place.id().clone(), place.write_limit())).collect();
+        let owner = Owner { deployment: self.config.deployment.clone(), credential: name.clone() };
+        let organization = &credential.terms.organization;
+        let sweep_every = self.sweep_every.get(organization).copied().unwrap_or(SWEEP_MIN);
+        let policy = credential.policy(owner, self.config.limits.tokens_per_credential, &ids, sweep_every);
+        let organization = *self.organizations.get(organization)?;
+        Some(Member { policy, places, providers: self.providers.clone(), organization, due_at: None })
+    }
+
+    fn sizes(&self) -> BTreeMap<Arc<str>, usize> {
+        let mut sizes = BTreeMap::new();
+        for credential in self.config.credentials.values() {
+            *sizes.entry(credential.terms.organization.clone()).or_insert(0) += 1;
+        }
+        sizes
+    }
+}
+
+fn sweep_every(organization: &Organization, sizes: &BTreeMap<Arc<str>, usize>, name: &Arc<str>) -> SignedDuration {
+    let credentials = sizes.get(name).copied().unwrap_or(0) as u64;
+    let seconds = credentials * SWEEP_SHARE / u64::from(organization.requests_per_second.get());
+    SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX)).max(SWEEP_MIN)
+}
+
+fn client(name: &Arc<str>, organization: &Organization, surroundings: &Surroundings) -> Result<Client, Failed> {
+    Client::new(motherduck::Options {
+        organization: name.clone(),
+        api_url: organization.api_url.clone(),
+        admin_token: organization.admin_token.clone(),
+        limits: motherduck::Limits {
+            requests_per_second: Some(organization.requests_per_second),
+            max_in_flight: NonZeroUsize::new(organization.max_in_flight.get() as usize),
+        },
+        time_limits: TimeLimits::default(),
+        clock: surroundings.clock.clone(),
+        observer: surroundings.metrics.clone(),
+    })
+}
+
+fn in_section(section: &str, name: &str, failed: &Failed) -> Failed {
+    Failed::new(failed.reason, format!("[{section}.{name}]: {failed}"))
+}
