@@ -15,11 +15,9 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 pub(crate) use summary::label;
-pub use summary::{
-    At, BlockedReason, CredentialState, FreezeReason, Label, OrganizationIndex, SinkCounts, Summary, TokenCounts, TokenPhase,
-};
+pub use summary::{At, CredentialState, FreezeReason, Label, OrganizationIndex, SinkCounts, Summary, TokenCounts, TokenPhase};
 
-use crate::rotation::{CredentialName, Moment};
+use crate::rotation::{Blocked, CredentialName, Moment};
 use crate::sinks;
 
 /// How many there are of each variant; every variant is there, if only as 0.
@@ -128,7 +126,7 @@ pub struct Snapshot {
     pub revocations_frozen: Tally<FreezeReason>,
     pub organizations: Vec<Organization>,
     pub credentials: Tally<CredentialState>,
-    pub blocked: Tally<BlockedReason>,
+    pub blocked: Tally<Blocked>,
     pub tokens: Tally<TokenPhase>,
     pub tokens_unknown: u64,
     pub tokens_foreign: u64,
@@ -432,7 +430,7 @@ mod tests {
             &name("three"),
             Summary {
                 state: CredentialState::Blocked,
-                blocked: Some(BlockedReason::RolledBack),
+                blocked: Some(Blocked::RolledBack),
                 deliveries_unconfirmed: SinkCounts { vault: 3, ..SinkCounts::default() },
                 tokens_foreign: 4,
                 ..Summary::new(other)
@@ -440,7 +438,7 @@ mod tests {
         );
         let snapshot = board.snapshot(moment(100));
         assert_eq!(snapshot.credentials.of(CredentialState::Retiring), 2);
-        assert_eq!(snapshot.blocked.of(BlockedReason::RolledBack), 1);
+        assert_eq!(snapshot.blocked.of(Blocked::RolledBack), 1);
         assert_eq!((snapshot.tokens.of(TokenPhase::Current), snapshot.tokens.of(TokenPhase::Retiring)), (2, 4));
         assert_eq!((snapshot.tokens_unknown, snapshot.tokens_foreign, snapshot.revocations_pending), (2, 4, 4));
         assert_eq!(snapshot.deliveries_unconfirmed.of(sinks::Kind::Vault), 3);

@@ -1,5 +1,6 @@
 //! What is scraped: every name that is promised, nothing else, in a form that `promtool` accepts, and
 //! without the memory of 100,000 registered gauges.
+#![allow(clippy::unwrap_used, reason = "a test ends where its set-up fails")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -9,9 +10,9 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use rotad::metrics::{self, Exposition, Metrics, RevocationOutcome, RotationOutcome, SinkOperation, Step, catalogue};
 use rotad::motherduck::{Code, Observer, Operation};
-use rotad::rotation::{CredentialName, DeliveryId, Entry, Happened, Moment, Reason, Steady};
+use rotad::rotation::{Blocked, CredentialName, DeliveryId, Entry, Happened, Moment, Reason, Steady};
 use rotad::sinks::Kind;
-use rotad::snapshot::{At, BlockedReason, Board, CredentialState, FreezeReason, JournalState, SinkCounts, Summary, TokenCounts};
+use rotad::snapshot::{At, Board, CredentialState, FreezeReason, JournalState, SinkCounts, Summary, TokenCounts};
 
 /// The names and labels that dashboards and alerts rely on, as the design promises them. They are
 /// spelled out here a second time, so that renaming one in the code alone is noticed.
@@ -73,8 +74,9 @@ fn full_board() -> Arc<Board> {
     let main = board.organization("main");
     board.configuration_loaded(moment(1).wall);
     board.journal(JournalState::Writable);
+    board.freeze(FreezeReason::Paused, true);
     board.freeze(FreezeReason::ClockSkew, true);
-    board.clock_skew(SignedDuration::from_millis(-1250));
+    board.clock_skew(SignedDuration::from_millis(-61_250));
     board.admin_token_expires(main, Some(moment(90_000).wall));
     board.beat(Moment { wall: moment(100).wall + SignedDuration::from_millis(250), ..moment(100) });
     let etl = Summary {
@@ -94,7 +96,7 @@ fn full_board() -> Arc<Board> {
     board.put(&name("etl"), etl);
     let reports = Summary {
         state: CredentialState::Blocked,
-        blocked: Some(BlockedReason::RolledBack),
+        blocked: Some(Blocked::RolledBack),
         due_at: at(90),
         deadline_at: at(99),
         last_sweep_at: at(60),

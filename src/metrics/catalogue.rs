@@ -78,7 +78,7 @@ catalogue! {
     UNKNOWN_TOKENS = Gauge "rotad_unknown_tokens" []
         "Live tokens named for our credentials that the journal did not record; left to expire.";
     FOREIGN_TOKENS = Gauge "rotad_foreign_tokens" []
-        "Live tokens of anybody else in the accounts; never touched.";
+        "Live tokens in the accounts that are not named for the credential that listed them; never touched.";
     DELIVERIES_UNCONFIRMED = Gauge "rotad_deliveries_unconfirmed" ["sink"]
         "Deliveries that do not confirm their credential's newest token, by kind of sink.";
     CREDENTIALS_PAST_DUE = Gauge "rotad_credentials_past_due" []

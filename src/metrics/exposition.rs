@@ -15,12 +15,18 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// A series is at most 130 bytes, so a portion is at most 64 KiB.
 const CREDENTIALS_PER_PORTION: usize = 500;
 
-/// The families that have a series for each credential, and what they show of it.
-const PER_CREDENTIAL: [(&Definition, fn(&Summary) -> At); 4] = [
-    (&catalogue::TOKEN_EXPIRY, |summary| summary.expires_at),
-    (&catalogue::DUE, |summary| summary.due_at),
-    (&catalogue::DEADLINE, |summary| summary.deadline_at),
-    (&catalogue::LAST_SUCCESS, |summary| summary.last_success_at),
+/// A family that has a series for each credential, and what it shows of it.
+#[derive(Debug)]
+struct Family {
+    definition: &'static Definition,
+    moment: fn(&Summary) -> At,
+}
+
+static PER_CREDENTIAL: [Family; 4] = [
+    Family { definition: &catalogue::TOKEN_EXPIRY, moment: |summary| summary.expires_at },
+    Family { definition: &catalogue::DUE, moment: |summary| summary.due_at },
+    Family { definition: &catalogue::DEADLINE, moment: |summary| summary.deadline_at },
+    Family { definition: &catalogue::LAST_SUCCESS, moment: |summary| summary.last_success_at },
 ];
 
 /// Everything to be scraped, as an iterator over portions of text. The first one holds counters and
@@ -29,16 +35,9 @@ const PER_CREDENTIAL: [(&Definition, fn(&Summary) -> At); 4] = [
 pub struct Exposition {
     board: Arc<Board>,
     first: Option<String>,
-    families: std::slice::Iter<'static, (&'static Definition, fn(&Summary) -> At)>,
-    walk: Option<Walk>,
-}
-
-/// The way through one family.
-#[derive(Debug)]
-struct Walk {
-    definition: &'static Definition,
-    moment: fn(&Summary) -> At,
-    after: Option<CredentialName>,
+    families: std::slice::Iter<'static, Family>,
+    /// The family under way, and the credential that was rendered last.
+    walk: Option<(&'static Family, Option<CredentialName>)>,
 }
 
 impl Exposition {
@@ -53,17 +52,17 @@ impl Exposition {
 
     /// The next portion of the family under way, or its head.
     fn portion(&mut self) -> Option<String> {
-        if let Some(walk) = &mut self.walk {
-            let credentials = self.board.portion(walk.after.as_ref(), CREDENTIALS_PER_PORTION);
+        if let Some((family, after)) = &mut self.walk {
+            let credentials = self.board.portion(after.as_ref(), CREDENTIALS_PER_PORTION);
             if let Some((last, _)) = credentials.last() {
-                walk.after = Some(last.clone());
-                return Some(series(walk, &credentials));
+                *after = Some(last.clone());
+                return Some(series(family, &credentials));
             }
         }
-        let (definition, moment) = self.families.next()?;
-        self.walk = Some(Walk { definition, moment: *moment, after: None });
+        let family = self.families.next()?;
+        self.walk = Some((family, None));
         let mut text = String::new();
-        head(&mut text, definition);
+        head(&mut text, family.definition);
         Some(text)
     }
 }
@@ -77,11 +76,11 @@ impl Iterator for Exposition {
 }
 
 /// One line for each credential whose moment is known.
-fn series(walk: &Walk, credentials: &[(CredentialName, Summary)]) -> String {
-    let mut text = String::with_capacity(credentials.len() * (walk.definition.name.len() + 90));
+fn series(family: &Family, credentials: &[(CredentialName, Summary)]) -> String {
+    let mut text = String::with_capacity(credentials.len() * (family.definition.name.len() + 90));
     for (name, summary) in credentials {
-        let Some(millis) = (walk.moment)(summary).millis() else { continue };
-        text.push_str(walk.definition.name);
+        let Some(millis) = (family.moment)(summary).millis() else { continue };
+        text.push_str(family.definition.name);
         text.push_str("{credential=\"");
         text.push_str(name.as_str());
         text.push_str("\"} ");

@@ -104,7 +104,8 @@ impl Turn<'_> {
             }
             // A new token may be late in the list.
             let young = now.steady.since(rotation.intended_at.steady) < LISTS_APART;
-            if young {
+            if young || self.frozen {
+                // Without a clock, a minute between two lists can't be told.
                 continue;
             }
             let since = *rotation.missing_since.get_or_insert(now.wall);
@@ -134,7 +135,7 @@ impl Turn<'_> {
         let at = self.sight.begun.unwrap_or(now);
         match outcome {
             ReadOutcome::Failed(failed) => {
-                self.trouble(delivery, false, &failed, now);
+                self.trouble(delivery, Happened::ReadFailed, &failed, now);
                 self.sight.reads.insert(delivery.clone(), Seen { at, what: Err(failed) });
             }
             ReadOutcome::Shows(shows) => {
@@ -262,7 +263,11 @@ impl Turn<'_> {
         if self.credential.settled.is_some() || judged.iter().any(|judged| *judged != Judged::Serves(shown)) {
             return;
         }
-        self.credential.settled = Some(Settled { rotation: shown, since: now, grace: self.policy.grace });
+        if !self.frozen {
+            // Before the clocks are compared a period can't begin: the steady clock is yet to count
+            // the time that the daemon was not running, and would count it into the period.
+            self.credential.settled = Some(Settled { rotation: shown, since: now, grace: self.policy.grace });
+        }
         if self.credential.current < Some(shown) {
             self.promote(shown, now);
         }
@@ -394,7 +399,10 @@ impl Turn<'_> {
         attempt.writing = None;
         match &outcome {
             WriteOutcome::Written => attempt.landed = true,
-            WriteOutcome::Unknown(_) => attempt.unsettled = Some(now),
+            WriteOutcome::Unknown(_) => {
+                attempt.unsettled = Some(now);
+                self.credential.unsettled_while_frozen |= self.frozen;
+            }
             WriteOutcome::Conflict | WriteOutcome::Refused(_) => {
                 if attempt.is_void() {
                     rotation.attempts.remove(delivery);
@@ -422,7 +430,7 @@ impl Turn<'_> {
     }
 
     fn write_failed(&mut self, delivery: &DeliveryId, id: RotationId, what: Happened, failed: &Failed, now: Moment) {
-        self.trouble(delivery, true, failed, now);
+        self.trouble(delivery, Happened::WriteRefused, failed, now);
         let (reason, detail) = (failed.reason, failed.detail.clone());
         self.entry(now, what, |entry| {
             entry.rotation = Some(id);
@@ -432,16 +440,19 @@ impl Turn<'_> {
         });
     }
 
-    fn trouble(&mut self, delivery: &DeliveryId, writing: bool, failed: &Failed, now: Moment) {
+    fn trouble(&mut self, delivery: &DeliveryId, what: Happened, failed: &Failed, now: Moment) {
+        let writing = what != Happened::ReadFailed;
         let pending = self.credential.latest().map(|(id, _)| id);
         let known = self.credential.deliveries.entry(delivery.clone()).or_default();
         let longest = if writing || known.confirmed != pending { DELIVERY_RETRY } else { LOOK_RETRY };
         let before = known.trouble.take();
+        // A read that fails does not end the trouble with writing, nor its backoff.
+        let writing = writing || before.as_ref().is_some_and(|trouble| trouble.writing);
         let told = before.as_ref().is_some_and(|trouble| trouble.failed.reason == failed.reason && trouble.writing == writing);
         let (since, mut backoff) = before.map_or((now.wall, Backoff::default()), |trouble| (trouble.since, trouble.backoff));
         backoff.push(now.wall, longest, failed.retry_after);
         known.trouble = Some(Trouble { since, writing, failed: failed.clone(), backoff });
-        if !writing && !told {
+        if what == Happened::ReadFailed && !told {
             let (reason, detail) = (failed.reason, failed.detail.clone());
             self.entry(now, Happened::ReadFailed, |entry| {
                 entry.delivery = Some(delivery.clone());

@@ -24,12 +24,12 @@ impl Backoff {
         self.until = now.checked_add(wait).ok();
     }
 
-    /// When the next attempt may come, if not now. A wall clock that went back doesn't lengthen it
-    /// beyond the longest wait.
+    /// When the next attempt may come, if not now. No wait is ever longer than `LONGEST`, so one
+    /// that seems to be was counted from a wall clock that has gone back since: it is over.
     pub fn wait(&self, now: Timestamp) -> Option<Timestamp> {
         let until = self.until?;
         let latest = now.checked_add(LONGEST).unwrap_or(until);
-        (until > now).then_some(until.min(latest))
+        (now < until && until <= latest).then_some(until)
     }
 
     pub fn reset(&mut self) {
@@ -70,6 +70,6 @@ mod tests {
         let mut backoff = Backoff::default();
         backoff.push(now, LONGEST, None);
         let year_ago = now - SignedDuration::from_hours(24 * 365);
-        assert_eq!(backoff.wait(year_ago).unwrap(), year_ago + LONGEST);
+        assert_eq!(backoff.wait(year_ago), None);
     }
 }

@@ -72,6 +72,10 @@ pub struct Credential {
     /// What the last complete list held.
     #[serde(default)]
     pub seen: Seen,
+    /// A write was left unsettled while the clocks were not compared: how long ago that was is not
+    /// known, so it counts from the comparison.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unsettled_while_frozen: bool,
 }
 
 /// Counts of the last complete list of the credential's account.

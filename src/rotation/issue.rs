@@ -46,7 +46,9 @@ pub fn due_by_time(credential: &Credential, policy: &Policy, now: Timestamp) -> 
     if credential.current != Some(latest) || (undelivered && !rolled_back) {
         return Some(Due { at: deadline, urgent: false });
     }
-    let mut basis = rotation.intended_at.wall.max(credential.scheduled_from.unwrap_or(Timestamp::MIN));
+    // The API's clock, since ours may have been wrong when the rotation was intended.
+    let created_at = rotation.token.as_ref()?.created_at;
+    let mut basis = rotation.intended_at.wall.min(created_at).max(credential.scheduled_from.unwrap_or(Timestamp::MIN));
     if let Some(window) = policy.window {
         // A due time whose window is over is passed by.
         basis = basis.max(now.checked_sub(window).unwrap_or(basis));

@@ -8,7 +8,7 @@ use super::answers::LISTS_APART;
 use super::credential::{Blocked, Delivery, Stage};
 use super::entry::Happened;
 use super::judge::{Judged, judge, rotation_named};
-use super::turn::{Action, Conditions, Turn};
+use super::turn::{Action, Turn};
 use super::words::{Account, DeliveryId, Moment, RotationId};
 
 /// How long after its expiry a token is surely dead, whatever the skew that is tolerated.
@@ -34,6 +34,7 @@ impl Turn<'_> {
                     // A writer of our own ended with its turn; any other, before we had the journal's lock.
                     let gone = if writer == self.facts.process { now } else { self.facts.process_since };
                     attempt.unsettled = Some(gone);
+                    self.credential.unsettled_while_frozen = true;
                 }
             }
         }
@@ -46,7 +47,7 @@ impl Turn<'_> {
     }
 
     /// Takes over what the configuration and the time changed.
-    pub(super) fn tidy(&mut self, now: Moment, conditions: &Conditions) {
+    pub(super) fn tidy(&mut self, now: Moment) {
         self.take_deliveries(now);
         let tag = self.policy.schedule.tag();
         if self.credential.schedule_tag != tag {
@@ -60,11 +61,31 @@ impl Turn<'_> {
             // A grace period in progress may be lengthened, never shortened.
             settled.grace = settled.grace.max(self.policy.grace);
         }
-        if !conditions.frozen {
+        if !self.frozen {
+            self.trust_the_clocks(now);
             self.drop_expired(now);
         }
         let rotations = &self.credential.rotations;
         self.credential.former.retain(|_, newest| rotations.keys().any(|id| id <= newest));
+    }
+
+    /// The clocks were compared. What was noted before that may lie in the future, or be younger than
+    /// it seems: a wall clock may have been years ahead, and the steady one counts the time between
+    /// two processes only now.
+    fn trust_the_clocks(&mut self, now: Moment) {
+        let credential = &mut self.credential;
+        let past = |at: &mut Timestamp| *at = (*at).min(now.wall);
+        for rotation in credential.rotations.values_mut() {
+            past(&mut rotation.intended_at.wall);
+            rotation.missing_since.iter_mut().for_each(past);
+            if credential.unsettled_while_frozen {
+                rotation.attempts.values_mut().filter_map(|attempt| attempt.unsettled.as_mut()).for_each(|since| *since = now);
+            }
+        }
+        credential.unsettled_while_frozen = false;
+        credential.deliveries.values_mut().filter_map(|known| known.mended_at.as_mut()).for_each(past);
+        credential.strangers_missing.values_mut().for_each(past);
+        credential.scheduled_from.iter_mut().for_each(past);
     }
 
     /// Deliveries that were added or removed since the state was saved.
@@ -141,8 +162,9 @@ impl Turn<'_> {
         if let Some(delivery) = unread.cloned() {
             return Some(Action::Read { delivery });
         }
+        // One that is over was taken in this turn already: waking for it again would only spin.
         let retries: Vec<Timestamp> =
-            self.credential.deliveries.values().filter_map(|known| known.trouble.as_ref()?.backoff.until).collect();
+            self.credential.deliveries.values().filter_map(|known| known.trouble.as_ref()?.backoff.wait(now.wall)).collect();
         retries.into_iter().for_each(|at| self.wake_at(at));
         if let Some(since) =
             self.credential.latest().and_then(|(_, rotation)| rotation.missing_since.filter(|_| !rotation.vanished))

@@ -94,6 +94,8 @@ pub struct Turn<'a> {
     pub(super) wakes: Vec<Timestamp>,
     /// What the current pass found to need a person.
     pub(super) obstacles: BTreeMap<Blocked, String>,
+    /// Whether the clocks were not to be trusted when the action under way was given.
+    pub(super) frozen: bool,
     steps: u32,
 }
 
@@ -117,6 +119,7 @@ impl<'a> Turn<'a> {
             saved,
             wakes: Vec::new(),
             obstacles: BTreeMap::new(),
+            frozen: true,
             steps: 0,
         };
         turn.resume(now);
@@ -127,7 +130,8 @@ impl<'a> Turn<'a> {
     pub fn next(&mut self, now: Moment, random: u64, conditions: &Conditions, limits: &mut dyn Limits) -> Action {
         self.wakes.clear();
         self.obstacles.clear();
-        self.tidy(now, conditions);
+        self.frozen = conditions.frozen;
+        self.tidy(now);
         self.steps += 1;
         let action = if self.steps > STEPS_MAX { None } else { self.pick(now, random, conditions, limits) };
         let action = action.unwrap_or_else(|| self.rest(now));

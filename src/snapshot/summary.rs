@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
+use crate::rotation::Blocked;
 use crate::sinks;
 
 /// An enum whose variants are all known beforehand, so that it may be a metric's label.
@@ -38,6 +39,14 @@ macro_rules! label {
 }
 pub(crate) use label;
 
+impl Label for Blocked {
+    const ALL: &'static [Self] = &Blocked::ALL;
+
+    fn as_str(self) -> &'static str {
+        Blocked::as_str(self)
+    }
+}
+
 impl Label for sinks::Kind {
     const ALL: &'static [Self] = &sinks::Kind::ALL;
 
@@ -49,11 +58,11 @@ impl Label for sinks::Kind {
 label!(
     /// What a credential is doing, in one word.
     CredentialState {
-        /// It never had a current token.
+        /// No token was issued for it yet.
         New = "new",
         /// Its current token is confirmed at every delivery, and no older one of ours lives.
         Current = "current",
-        /// A successor is being issued, verified or delivered.
+        /// Its newest token is not confirmed at every delivery.
         Delivering = "delivering",
         /// Its current token is confirmed, and an older one waits for the end of its grace period.
         Retiring = "retiring",
@@ -61,29 +70,6 @@ label!(
         Blocked = "blocked",
         /// It is only looked at (`mode = "observe"`).
         Observed = "observed",
-    }
-);
-
-label!(
-    /// Why a credential needs a person.
-    BlockedReason {
-        /// A delivery shows an earlier token of ours than the one last confirmed there.
-        RolledBack = "rolled_back",
-        /// Another installation rotates this credential.
-        SecondInstallation = "second_installation",
-        /// A delivery's place carries the marker of another deployment or credential.
-        OwnedByOther = "owned_by_other",
-        /// A delivery's place holds a value without a marker of ours, and nobody said to take it over.
-        TakeOverNeeded = "take_over_needed",
-        NoSuchAccount = "no_such_account",
-        /// The admin token seems to belong to another organization than before.
-        AnotherOrganization = "another_organization",
-        /// Twice in a row the token issued was not the one asked for.
-        UnfitToken = "unfit_token",
-        /// More tokens live than the limit allows.
-        TooManyTokens = "too_many_tokens",
-        /// An AWS secret is scheduled for deletion.
-        ScheduledForDeletion = "scheduled_for_deletion",
     }
 );
 
@@ -107,10 +93,12 @@ label!(
 label!(
     /// Why nothing is revoked for now, whatever the credential.
     FreezeReason {
-        /// Local time and the API's differ by more than 60 s.
-        ClockSkew = "clock_skew",
+        /// Local time was not compared with the API's since the start.
+        NotCompared = "not_compared",
         /// The wall clock jumped by more than 60 s against the time since boot.
         ClockJump = "clock_jump",
+        /// Local time and the API's differ by more than 60 s.
+        ClockSkew = "clock_skew",
         /// Too many known tokens vanished at once: perhaps another organization answers.
         AnotherOrganization = "another_organization",
         /// The journal can't be written.
@@ -143,7 +131,7 @@ impl At {
     }
 
     /// The earlier of two; an unknown moment yields to a known one.
-    pub(super) fn earlier(self, other: Self) -> Self {
+    pub fn earlier(self, other: Self) -> Self {
         match (self.millis(), other.millis()) {
             (None, _) => other,
             (_, None) => self,
@@ -235,8 +223,8 @@ pub struct Summary {
     pub organization: OrganizationIndex,
     pub state: CredentialState,
     /// Present exactly if `state` is `Blocked`.
-    pub blocked: Option<BlockedReason>,
-    /// When the current token expires.
+    pub blocked: Option<Blocked>,
+    /// When the current token expires; before the first one is current, the newest.
     pub expires_at: At,
     /// When the next rotation is due by schedule.
     pub due_at: At,
@@ -257,8 +245,7 @@ pub struct Summary {
     pub tokens: TokenCounts,
     /// Live tokens named for this credential that the journal did not record.
     pub tokens_unknown: u16,
-    /// Live tokens of anybody else in the account. Counted at one credential of each account only, so
-    /// that sums count a token once.
+    /// Live tokens in the account that are not named for this credential.
     pub tokens_foreign: u16,
     /// Deliveries that do not confirm the newest token.
     pub deliveries_unconfirmed: SinkCounts,

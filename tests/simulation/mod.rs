@@ -1,0 +1,69 @@
+//! A seeded simulator of the core: simulated time, API, places, journal and processes, and an
+//! oracle that judges by what truly is. Everything of a history follows from its seed.
+
+pub mod coverage;
+pub mod oracle;
+pub mod persons;
+pub mod process;
+pub mod rng;
+pub mod setup;
+pub mod sim;
+pub mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use coverage::Coverage;
+use oracle::Violation;
+use setup::Setup;
+use sim::Sim;
+
+/// What came of one history.
+#[derive(Debug)]
+pub struct Report {
+    pub violation: Option<Violation>,
+    pub hash: u64,
+    pub coverage: Coverage,
+    /// Credentials times simulated days.
+    pub days: f64,
+    pub turns: u64,
+    pub busiest_hour: u32,
+    pub trace: Vec<String>,
+}
+
+/// Runs the history of `seed`; with `traced` its last events are kept as text.
+pub fn run(seed: u64, traced: bool) -> Report {
+    let mut rng = rng::Rng::new(seed);
+    let setup = Setup::draw(&mut rng);
+    let mut sim = Sim::new(&setup, rng, traced);
+    let ended = catch_unwind(AssertUnwindSafe(|| sim.run()));
+    if let Err(panic) = ended {
+        let told = panic.downcast_ref::<String>().cloned();
+        let told = told.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default();
+        sim.violation = Some(Violation { promise: "panic", detail: told, at: sim.now });
+    }
+    sim.report()
+}
+
+/// The seed's violation with its last events, for people.
+pub fn explain(seed: u64) -> String {
+    let report = run(seed, true);
+    let Some(violation) = report.violation else { return format!("seed {seed}: no violation") };
+    let from = report.trace.len().saturating_sub(120);
+    let mut text = format!("seed {seed}: {} broken at {}: {}\n", violation.promise, clock(violation.at), violation.detail);
+    for line in &report.trace[from..] {
+        text += line;
+        text.push('\n');
+    }
+    text + &format!("seed {seed}: {} broken at {}: {}", violation.promise, clock(violation.at), violation.detail)
+}
+
+pub fn clock(at: world::Ms) -> String {
+    let (days, left) = (at / world::DAY, at % world::DAY);
+    format!(
+        "{days}d{:02}:{:02}:{:02}.{:03}",
+        left / world::HOUR,
+        left / world::MINUTE % 60,
+        left / world::SECOND % 60,
+        left % world::SECOND
+    )
+}

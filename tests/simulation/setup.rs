@@ -1,0 +1,224 @@
+//! What a history is about: credentials, every version of their configuration, places, and which
+//! faults it will meet how often. All of it drawn from the seed before the history begins.
+
+use std::collections::BTreeMap;
+
+use rotad::rotation::{Account, DeliveryId, DeliveryPolicy, Mode, Owner, Policy, Schedule, TokenType, Verify};
+
+use super::rng::Rng;
+use super::world::{Content, DAY, FOREIGN, HOUR, MINUTE, Marker, Ms, Place, SECOND, Version, span};
+
+/// Which outside events may happen, and how likely each fault is at an action, in permille.
+#[derive(Debug, Clone, Copy)]
+pub struct Faults {
+    pub crash: u64,
+    pub save: u64,
+    pub provider: u64,
+    pub sink: u64,
+    pub late: u64,
+    /// Outside events per `every`, in permille.
+    pub persons: u64,
+    pub hand_revocations: bool,
+    pub journal: bool,
+    pub second_installation: bool,
+    pub clocks: bool,
+    pub configuration: bool,
+    pub accounts: bool,
+    pub outages: bool,
+}
+
+impl Faults {
+    pub const NONE: Self = Self {
+        crash: 0,
+        save: 0,
+        provider: 0,
+        sink: 0,
+        late: 0,
+        persons: 0,
+        hand_revocations: false,
+        journal: false,
+        second_installation: false,
+        clocks: false,
+        configuration: false,
+        accounts: false,
+        outages: false,
+    };
+
+    /// A mixture of its own for each history: what is always on hides what it masks.
+    fn draw(rng: &mut Rng) -> Self {
+        let rates = [0, 0, 3, 20, 80, 250];
+        let rate = |rng: &mut Rng| *rng.pick(&rates);
+        Self {
+            crash: (*rng.pick(&[0, 3, 20, 60, 150])).min(150),
+            save: *rng.pick(&[0, 0, 5, 60]),
+            provider: rate(rng),
+            sink: rate(rng),
+            late: *rng.pick(&[0, 100, 400]),
+            persons: *rng.pick(&[0, 0, 300, 1500, 4000]),
+            hand_revocations: rng.permille(400),
+            journal: rng.permille(300),
+            second_installation: rng.permille(80),
+            clocks: rng.permille(400),
+            configuration: rng.permille(400),
+            accounts: rng.permille(150),
+            outages: rng.permille(500),
+        }
+    }
+}
+
+/// One credential through the history.
+#[derive(Debug)]
+pub struct Plan {
+    pub owner: Owner,
+    /// The versions of its configuration, each policy complete.
+    pub versions: Vec<Policy>,
+}
+
+#[derive(Debug)]
+pub struct Setup {
+    pub plans: Vec<Plan>,
+    pub places: Vec<Place>,
+    pub faults: Faults,
+    pub chaos_ends: Ms,
+    pub ends: Ms,
+    /// Limits of the blast radius, per minute.
+    pub per_minute: u32,
+}
+
+pub fn owner(index: usize) -> Owner {
+    Owner { deployment: "sim".parse().unwrap(), credential: format!("c{index}").parse().unwrap() }
+}
+
+pub fn account(index: usize) -> Account {
+    Account::new(&format!("account_{index}"))
+}
+
+pub fn account_index(account: &Account) -> usize {
+    account.as_str()[8..].parse().unwrap()
+}
+
+/// Numbers that a valid configuration may hold together.
+struct Times {
+    ttl: Ms,
+    every: Ms,
+    grace: Ms,
+    window: Option<Ms>,
+}
+
+impl Times {
+    fn draw(rng: &mut Rng) -> Self {
+        let ttl = *rng.pick(&[20 * MINUTE, 2 * HOUR, DAY, 7 * DAY, 30 * DAY, 90 * DAY, 365 * DAY]);
+        Self::of_ttl(rng, ttl)
+    }
+
+    fn of_ttl(rng: &mut Rng, ttl: Ms) -> Self {
+        let every = ttl / *rng.pick(&[2, 3, 5, 7]);
+        let grace = (every / *rng.pick(&[2, 3, 10, 50])).max(10 * SECOND);
+        let margin = (ttl / 10).min(HOUR);
+        let window = rng.permille(200).then_some((ttl - every - grace - margin).clamp(MINUTE, 4 * HOUR));
+        let window = window.filter(|window| every + grace + margin + window <= ttl);
+        assert!(every + grace + margin <= ttl, "the draw is no valid configuration");
+        Self { ttl, every, grace, window }
+    }
+}
+
+impl Setup {
+    pub fn draw(rng: &mut Rng) -> Self {
+        let times = Times::draw(rng);
+        let faults = Faults::draw(rng);
+        let credentials = *rng.pick(&[1, 1, 1, 2, 3]);
+        let mut places = Vec::new();
+        let mut plans = Vec::new();
+        let rounds = rng.between(4, 14);
+        let chaos_ends = times.every * rounds;
+        for index in 0..credentials {
+            let first = places.len();
+            let count = *rng.pick(&[1, 2, 2, 3]);
+            for number in 0..count + 1 {
+                places.push(draw_place(rng, index, number));
+            }
+            plans.push(draw_plan(rng, index, &times, &places[first..], count, &faults));
+        }
+        let ttl_longest = plans.iter().flat_map(|plan| &plan.versions).map(|policy| policy.ttl.as_millis() as Ms).max().unwrap();
+        let ends = chaos_ends + 2 * ttl_longest + 6 * HOUR;
+        Self { plans, places, faults, chaos_ends, ends, per_minute: *rng.pick(&[1, 3, 10]) }
+    }
+}
+
+fn draw_place(rng: &mut Rng, credential: usize, number: usize) -> Place {
+    let id = DeliveryId::new(&format!("place:{credential}/{number}"));
+    let content = match rng.below(8) {
+        0 => Content { value: Some(FOREIGN + rng.below(1 << 20) as usize), ..Content::default() },
+        1 => Content { marker: Some(Marker { owner: owner(credential), pairs: Vec::new() }), ..Content::default() },
+        _ => Content::default(),
+    };
+    Place {
+        id,
+        credential,
+        conditional: !rng.permille(150),
+        lag: *rng.pick(&[0, 0, 0, 5 * SECOND, 55 * SECOND]),
+        write_limit: *rng.pick(&[5 * SECOND, 10 * SECOND, 30 * SECOND]),
+        versions: vec![Version { since: 0, at: 0, number: 1, content, author: super::world::Author::Person }],
+        unreadable_until: 0,
+        unwritable_until: 0,
+    }
+}
+
+fn draw_plan(rng: &mut Rng, index: usize, times: &Times, places: &[Place], count: usize, faults: &Faults) -> Plan {
+    let owner = owner(index);
+    let deliveries = |places: &[&Place], take_over: bool| -> BTreeMap<DeliveryId, DeliveryPolicy> {
+        places
+            .iter()
+            .map(|place| (place.id.clone(), DeliveryPolicy { take_over, write_limit: span(place.write_limit) }))
+            .collect()
+    };
+    let take_over = rng.permille(700);
+    let chosen: Vec<&Place> = places.iter().take(count).collect();
+    let first = policy(rng, index, &owner, times, deliveries(&chosen, take_over));
+    let mut versions = vec![first];
+    let changes = if faults.configuration { rng.between(1, 4) } else { 0 };
+    for _ in 0..changes {
+        let mut next = versions.last().unwrap().clone();
+        match rng.below(6) {
+            0 | 1 => {
+                let mut chosen: Vec<&Place> = places.iter().filter(|_| rng.permille(600)).collect();
+                if chosen.is_empty() {
+                    chosen.push(&places[0]);
+                }
+                next.deliveries = deliveries(&chosen, take_over);
+            }
+            2 => next.grace = (next.grace / 2).max(span(5 * SECOND)),
+            3 => next = policy(rng, index, &owner, times, next.deliveries.clone()),
+            4 => {
+                let ttl = *rng.pick(&[times.ttl / 2, times.ttl * 2]);
+                let changed = Times::of_ttl(rng, ttl.max(10 * MINUTE));
+                next = policy(rng, index, &owner, &changed, next.deliveries.clone());
+            }
+            _ => next.account = account(100 + index),
+        }
+        versions.push(next);
+    }
+    // What a person mends at the end: leftovers may be overwritten.
+    let mut last = versions.last().unwrap().clone();
+    last.deliveries.values_mut().for_each(|delivery| delivery.take_over = true);
+    versions.push(last);
+    Plan { owner, versions }
+}
+
+fn policy(rng: &mut Rng, index: usize, owner: &Owner, times: &Times, deliveries: BTreeMap<DeliveryId, DeliveryPolicy>) -> Policy {
+    Policy {
+        owner: owner.clone(),
+        organization: "main".into(),
+        account: account(index),
+        token_type: *rng.pick(&[TokenType::ReadWrite, TokenType::ReadScaling]),
+        ttl: span(times.ttl),
+        schedule: Schedule::every(span(times.every), owner),
+        window: times.window.map(span),
+        grace: span(times.grace),
+        verify: *rng.pick(&[Verify::None, Verify::List, Verify::Itself, Verify::Connect]),
+        mode: Mode::Rotate,
+        deliveries,
+        sweep_every: span((times.ttl / 24).clamp(5 * MINUTE, DAY)),
+        tokens_max: 16,
+    }
+}
