@@ -186,7 +186,7 @@ fn api_rate(sheet: &Sheet<'_>, found: &Found, organizations: &BTreeMap<Arc<str>,
         let allowed = f64::from(organization.requests_per_second.get());
         if calls > allowed {
             let message = format!(
-                "{count} credentials need {calls:.1} calls a second ({rotations:.2} rotations × {CALLS_PER_ROTATION} + {count} lists an hour), and `requests_per_second` is {allowed}"
+                "its {count} credentials need {calls:.1} calls a second ({rotations:.2} rotations × {CALLS_PER_ROTATION} + {count} lists an hour), and `requests_per_second` is {allowed}"
             );
             sheet.warn(&span(name), message, "rotate less often, or raise `requests_per_second` if MotherDuck allows it");
         }
@@ -212,13 +212,14 @@ fn aws_rate(sheet: &Sheet<'_>, found: &Found, sinks: &BTreeMap<Arc<str>, Sink>, 
 
 fn limit_rate(sheet: &Sheet<'_>, found: &Found, limits: &Limits, span: &Span) {
     let rotations = found.values().map(|resolved| rate(&resolved.credential)).sum::<f64>() * 60.0;
-    for (key, allowed) in
-        [("rotations_per_minute", limits.rotations_per_minute), ("revocations_per_minute", limits.revocations_per_minute)]
-    {
+    let limits = [
+        ("rotations_per_minute", limits.rotations_per_minute, "rotations that it holds back come at their deadline"),
+        ("revocations_per_minute", limits.revocations_per_minute, "old tokens that it holds back pile up until they expire"),
+    ];
+    for (key, allowed, consequence) in limits {
         if rotations > f64::from(allowed.get()) {
-            let message = format!("{rotations:.1} rotations a minute are due, and `{key}` is {allowed}");
-            let help = format!("rotate less often, or raise `{key}` in `[limits]`: what it holds back comes at its deadline");
-            sheet.warn(span, message, help);
+            let message = format!("{rotations:.1} rotations a minute are due, and `{key}` is {allowed}: {consequence}");
+            sheet.warn(span, message, format!("rotate less often, or raise `{key}` in `[limits]`"));
         }
     }
 }

@@ -383,7 +383,7 @@ impl Delivery {
     pub fn identity(&self, sinks: &BTreeMap<Arc<str>, Sink>) -> String {
         match (&self.target, sinks.get(&self.sink)) {
             (Target::File(target), _) => format!("file:{}", target.path.display()),
-            (Target::Aws(target), Some(Sink::Aws(config))) => aws_identity(config, &target.secret),
+            (Target::Aws(target), Some(Sink::Aws(config))) => target.delivery_id(config).to_string(),
             (Target::Vault(target), Some(Sink::Vault(config))) => vault_identity(config, target),
             // Not reached with a checked configuration: a target is of its sink's kind.
             (Target::Aws(target), _) => format!("aws:{}/{}", self.sink, target.secret),
@@ -392,25 +392,9 @@ impl Delivery {
     }
 }
 
-/// Region or endpoint and the secret's name, and the AWS account as far as the configuration tells it.
-fn aws_identity(config: &aws::Config, secret: &str) -> String {
-    let arn: Vec<&str> = if secret.starts_with("arn:") { secret.splitn(7, ':').collect() } else { Vec::new() };
-    let (arn_region, arn_account) = (arn.get(3).copied(), arn.get(4).copied());
-    // AWS appends a hyphen and six characters to the name in an ARN.
-    let name = arn.get(6).map_or(secret, |resource| match resource.rsplit_once('-') {
-        Some((name, suffix)) if suffix.len() == 6 && !name.is_empty() => name,
-        _ => resource,
-    });
-    let role_account = config.role_arn.as_deref().and_then(|role| role.split(':').nth(4)).filter(|account| !account.is_empty());
-    let account = arn_account.or(role_account).or(config.profile.as_deref());
-    let region = arn_region.or(config.region.as_deref()).unwrap_or("default-region");
-    let scope = config.endpoint_url.as_deref().unwrap_or(region);
-    account.map_or_else(|| format!("aws:{scope}/{name}"), |account| format!("aws:{account}@{scope}/{name}"))
-}
-
 /// KV version 2 has a token's key beside others in one secret; version 1 is written whole.
 fn vault_identity(config: &vault::Config, target: &vault::Target) -> String {
-    let namespace = config.namespace.as_deref().map(|namespace| format!("/{namespace}")).unwrap_or_default();
+    let namespace = config.namespace.as_deref().map(|namespace| format!("/ns/{namespace}")).unwrap_or_default();
     let secret = format!("vault:{}{namespace}/{}/{}", config.address, config.mount, target.path);
     match config.kv_version {
         vault::KvVersion::V1 => secret,

@@ -48,7 +48,7 @@ pub struct Problem {
     pub message: String,
     /// What would be right.
     pub help: Option<String>,
-    /// At how many more places the same was found.
+    /// For how many more credentials the same was found.
     pub others: usize,
     excerpt: Option<Excerpt>,
 }
@@ -92,7 +92,8 @@ impl fmt::Display for Problem {
             }
         }
         if self.others > 0 {
-            write!(f, "\n  = the same at {} more {}", self.others, if self.others == 1 { "place" } else { "places" })?;
+            let credentials = if self.others == 1 { "credential" } else { "credentials" };
+            write!(f, "\n  = the same for {} more {credentials}", self.others)?;
         }
         if let Some(help) = &self.help {
             write!(f, "\n  = help: {help}")?;
