@@ -101,7 +101,8 @@ impl Daemon {
         if automatic {
             diff.check_automatic().context("confirm it with SIGHUP")?;
         }
-        for section in diff.sections.iter().filter(|section| ["journal", "server", "deployment"].contains(*section)) {
+        let lasting = ["deployment", "journal", "server"];
+        if let Some(section) = diff.sections.iter().find(|section| lasting.contains(section)) {
             anyhow::bail!("`[{section}]` changed: that needs a restart, and nothing of the new configuration is taken before");
         }
         let config = Arc::new(config);

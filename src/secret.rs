@@ -1,11 +1,20 @@
 //! A secret value: it can't be printed, serialised or cloned, and its memory is wiped when it is dropped.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::rotation::Fingerprint;
+
+/// Where a secret of ours is read from, again and again: it may change while rotad runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    File(PathBuf),
+    /// The name of an environment variable.
+    Environment(String),
+}
 
 /// A token's value, or another secret of ours such as the admin token.
 ///

@@ -38,7 +38,8 @@ fn every_promise_holds_in_every_history() {
     while Instant::now() < until {
         let report = run(first + histories, false);
         if let Some(violation) = report.violation {
-            let found = broken.entry((violation.promise, violation.detail.chars().filter(|c| c.is_alphabetic()).take(24).collect::<String>()));
+            let found = broken
+                .entry((violation.promise, violation.detail.chars().filter(|c| c.is_alphabetic()).take(24).collect::<String>()));
             found.or_insert((first + histories, 0)).1 += 1;
         }
         histories += 1;

@@ -9,7 +9,7 @@ use super::problem::quoted;
 use super::reader::{At, Field, Section, absolute, described};
 use super::surroundings::{FileFact, Surroundings};
 use super::{Sheet, hint};
-use crate::sinks::vault::SecretSource;
+use crate::secret::SecretSource;
 
 pub(super) const SECRET_SOURCE_KEYS: &[&str] = &["file", "env"];
 

@@ -13,7 +13,7 @@ use super::parts;
 use super::problem::{Sheet, Span, quoted};
 use super::reader::{Entry, Field, Section, described};
 use super::surroundings::Surroundings;
-use crate::sinks::vault::SecretSource;
+use crate::secret::SecretSource;
 
 pub(super) const ORGANIZATION_KEYS: &[&str] = &["admin_token", "api_url", "postgres", "requests_per_second", "max_in_flight"];
 pub(super) const JOURNAL_KEYS: &[&str] = &["url"];

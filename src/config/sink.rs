@@ -9,7 +9,8 @@ use super::parts::{self, SECRET_SOURCE_KEYS};
 use super::problem::{Sheet, quoted};
 use super::reader::{At, Entry, Field, Section, described, entries};
 use super::surroundings::Surroundings;
-use crate::sinks::vault::{Auth, KvVersion, SecretSource};
+use crate::secret::SecretSource;
+use crate::sinks::vault::{Auth, KvVersion};
 use crate::sinks::{Kind, aws, file, vault};
 
 pub(super) const KINDS: &[&str] = &["aws", "file", "vault"];

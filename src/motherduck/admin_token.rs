@@ -9,8 +9,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::rotation::{Failed, Reason};
-use crate::secret::Secret;
-use crate::sinks::vault::SecretSource;
+use crate::secret::{Secret, SecretSource};
 
 /// How long a value that was read is used before its source is looked at again.
 const FRESH_FOR: Duration = Duration::from_secs(1);

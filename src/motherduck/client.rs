@@ -22,8 +22,7 @@ use crate::rotation::{
     Account, Failed, Fingerprint, IssueOutcome, IssueRequest, ListOutcome, ListedToken, Reason, RevokeOutcome, TokenId,
     VerifyOutcome,
 };
-use crate::secret::Secret;
-use crate::sinks::vault::SecretSource;
+use crate::secret::{Secret, SecretSource};
 
 /// The most bytes of a successful answer that are read (as the official client has it).
 const SUCCESS_MAX: usize = 16 << 20;

@@ -16,16 +16,10 @@ mod wire;
 
 use std::path::PathBuf;
 
+use crate::secret::SecretSource;
+
 pub use place::VaultPlace;
 pub use store::Store;
-
-/// Where a secret of ours is read from, again and again: it may change while rotad runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SecretSource {
-    File(PathBuf),
-    /// The name of an environment variable.
-    Environment(String),
-}
 
 /// How rotad logs in.
 #[derive(Debug, Clone, PartialEq, Eq)]

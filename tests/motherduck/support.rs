@@ -14,7 +14,7 @@ use rotad::rotation::{
     RotationId, TokenId, TokenName, TokenType,
 };
 use rotad::secret::Secret;
-use rotad::sinks::vault::SecretSource;
+use rotad::secret::SecretSource;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 

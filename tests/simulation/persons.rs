@@ -28,7 +28,10 @@ impl Sim<'_> {
             0..=2 => self.change_place(credential, Fault::RollBack),
             3 => self.change_place(credential, Fault::ChangedByHand),
             4 | 5 => self.change_place(credential, Fault::Wiped),
-            6 => self.change_place(credential, *[Fault::ScheduledForDeletion, Fault::OwnedByOther].get(self.now as usize % 2).unwrap()),
+            6 => self.change_place(
+                credential,
+                *[Fault::ScheduledForDeletion, Fault::OwnedByOther].get(self.now as usize % 2).unwrap(),
+            ),
             7 if self.faults.hand_revocations => self.revoke_by_hand(credential),
             8 if self.faults.journal => self.strike_journal(credential),
             9 if self.faults.second_installation => self.second_installation(credential),
@@ -65,7 +68,9 @@ impl Sim<'_> {
                 let marker = now.marker.filter(|_| self.rng.permille(700));
                 Content { value, marker, scheduled_for_deletion: false }
             }
-            Fault::Wiped => Content { value: None, marker: now.marker.filter(|_| self.rng.permille(500)), scheduled_for_deletion: false },
+            Fault::Wiped => {
+                Content { value: None, marker: now.marker.filter(|_| self.rng.permille(500)), scheduled_for_deletion: false }
+            }
             Fault::ScheduledForDeletion => Content { scheduled_for_deletion: true, ..now },
             _ => {
                 let value = Some(FOREIGN + self.rng.below(1 << 20) as usize);
@@ -160,7 +165,12 @@ impl Sim<'_> {
         let policy = &setup.plans[credential].versions[version];
         self.tell(|| {
             let places: Vec<&str> = policy.deliveries.keys().map(|id| id.as_str()).collect();
-            format!("c{credential} is configured anew: ttl {} s, every {} s, grace {} s, {places:?}", policy.ttl.as_secs(), policy_every(policy) / SECOND, policy.grace.as_secs())
+            format!(
+                "c{credential} is configured anew: ttl {} s, every {} s, grace {} s, {places:?}",
+                policy.ttl.as_secs(),
+                policy_every(policy) / SECOND,
+                policy.grace.as_secs()
+            )
         });
         self.reschedule(credential, version);
     }

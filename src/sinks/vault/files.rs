@@ -5,9 +5,8 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::SecretSource;
 use crate::rotation::{Failed, Reason};
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretSource};
 
 /// Far above any token, certificate chain or bundle, and small enough to read at once.
 const FILE_MAX: u64 = 1 << 20;

@@ -7,9 +7,9 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::wire::{Answer, Call, Trouble, Wire};
-use super::{Auth, SecretSource, files};
+use super::{Auth, files};
 use crate::rotation::{Failed, Reason};
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretSource};
 
 /// A renewal that gives less than this part of the first life means that the token's end is near
 /// (its maximum cuts it): then a new login is made instead of ever shorter renewals.

@@ -13,8 +13,9 @@ use tracing::{info, warn};
 
 use super::session::{Session, Unwrapping, log_in};
 use super::wire::{Answer, Attempt, Call, Trouble, Wire, failure};
-use super::{Auth, Config, KvVersion, SecretSource, Target, VaultPlace, files};
+use super::{Auth, Config, KvVersion, Target, VaultPlace, files};
 use crate::rotation::{Failed, Reason};
+use crate::secret::SecretSource;
 
 /// How often the files that our secrets come from are looked at.
 const FILES_EVERY: Duration = Duration::from_secs(10);
