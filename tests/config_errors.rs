@@ -1,5 +1,6 @@
 //! What people read when a configuration is wrong: one input for each refusal, beside its whole answer in
 //! `tests/golden/config`. With `ROTAD_GOLDEN=write` the answers are written anew: read the difference then.
+#![allow(clippy::unwrap_used, reason = "a test ends where its set-up fails")]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
