@@ -219,8 +219,8 @@ fn counters_are_there_from_the_start_and_the_labels_stay_closed() {
     assert_eq!(series(&fresh), series(&used));
     let failures = fresh.lines().filter(|line| line.starts_with("rotad_step_failures_total{")).count();
     assert_eq!(failures, 7 * Reason::ALL.len());
-    assert!(used.contains(r#"rotad_provider_requests_total{code="other",operation="list"} 1"#));
-    assert!(used.contains(r#"rotad_provider_requests_total{code="none",operation="list"} 1"#));
+    assert!(used.contains(r#"rotad_provider_requests_total{code="4xx",operation="list"} 1"#));
+    assert!(used.contains(r#"rotad_provider_requests_total{code="timeout",operation="list"} 1"#));
 }
 
 #[test]

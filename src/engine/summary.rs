@@ -259,7 +259,7 @@ mod tests {
         credential.rotations.extend([rotation(130, Stage::Unfit), rotation(140, Stage::Requested)]);
         let summary = summary(&credential, Mode::Rotate);
         assert_eq!(summary.tokens, TokenCounts { current: 1, lost: 1, orphaned: 1, unfit: 1, ..TokenCounts::default() });
-        assert_eq!((summary.state, summary.revocations_pending), (CredentialState::Delivering, 2));
+        assert_eq!((summary.state, summary.revocations_pending), (CredentialState::Retiring, 2));
     }
 
     #[test]
