@@ -34,6 +34,8 @@ pub struct Arguments {
     /// How long the old token lives on after every consumer can have the new one
     #[arg(long, default_value = "8s", value_name = "DURATION")]
     grace: String,
+    #[command(flatten)]
+    log: Log,
 }
 
 /// A directory of the demo's own, gone with it.
@@ -91,9 +93,9 @@ impl Witness for Narrator {
     }
 }
 
-pub fn run(arguments: &Arguments, log: &Log) -> Result<(), Ended> {
+pub fn run(arguments: &Arguments) -> Result<(), Ended> {
     hardening::harden().context("the process can't be hardened")?;
-    log.start(Some("error"))?;
+    arguments.log.start(Some("error"))?;
     runtime()?.block_on(play(arguments))
 }
 
@@ -102,14 +104,12 @@ async fn play(arguments: &Arguments) -> Result<(), Ended> {
     let admin_file = directory.0.join("admin-token");
     let admin_token = Secret::new(format!("demo-admin-{:016x}", getrandom::u64().context("no random bits")?));
     std::fs::write(&admin_file, admin_token.expose()).context("can't write the demo's admin token")?;
-    let clock = Arc::new(Clock::new());
     let mut options = stand_in::Options::new(admin_token);
     options.accounts.push(ACCOUNT.to_owned());
-    options.clock = clock.clone();
     let server = Arc::new(stand_in::Server::start(options).await.context("the stand-in can't listen on 127.0.0.1")?);
     let file = directory.0.join("motherduck_token");
     let text = configuration(arguments, &directory.0, &server.url(), &file);
-    let config = config::parse(&text, "the demo's configuration", &System { now: clock.now().wall })
+    let config = config::parse(&text, "the demo's configuration", &System { now: Clock::new().now().wall })
         .map_err(|problems| Ended::Misused(problems.to_string()))?;
     let began = Instant::now();
     let daemon = Daemon::start(Arc::new(config), Arc::new(Narrator { began })).await?;
@@ -128,7 +128,7 @@ async fn play(arguments: &Arguments) -> Result<(), Ended> {
 
 fn configuration(arguments: &Arguments, directory: &Path, api_url: &str, file: &Path) -> String {
     let (directory, file) = (directory.display(), file.display());
-    let Arguments { every, grace } = arguments;
+    let Arguments { every, grace, .. } = arguments;
     format!(
         r#"deployment = "demo"
 

@@ -31,8 +31,6 @@ struct Arguments {
     /// The configuration file
     #[arg(long, global = true, env = "ROTAD_CONFIG", default_value = CONFIG_DEFAULT, value_name = "FILE")]
     config: PathBuf,
-    #[command(flatten)]
-    log: Log,
     #[command(subcommand)]
     command: Command,
 }
@@ -41,10 +39,10 @@ struct Arguments {
 #[derive(Debug, clap::Args)]
 struct Log {
     /// What is logged: a level, or pairs such as `info,rotad::engine=debug`; `RUST_LOG` otherwise
-    #[arg(long = "log", global = true, value_name = "FILTER")]
+    #[arg(long = "log", value_name = "FILTER")]
     filter: Option<String>,
     /// How a line of the log is written
-    #[arg(long = "log-format", global = true, value_enum, default_value_t)]
+    #[arg(long = "log-format", value_enum, default_value_t)]
     format: Format,
 }
 
@@ -57,7 +55,7 @@ impl Log {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the daemon until it is told to stop
-    Run,
+    Run(Log),
     /// Say whether the configuration is right
     Check(check::Arguments),
     /// Show every credential: what it serves, what comes next, what needs a person
@@ -113,14 +111,14 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(arguments: Arguments) -> Result<(), Ended> {
-    let Arguments { config, log, command } = arguments;
+    let Arguments { config, command } = arguments;
     match command {
         Command::Config(command) => config::run(&command),
         Command::Check(arguments) => check::run(&config, &arguments),
         Command::Status(arguments) => status::run(&config, &arguments),
-        Command::Run => run::run(&config, &log),
+        Command::Run(log) => run::run(&config, &log),
         #[cfg(feature = "stand-in")]
-        Command::Demo(arguments) => demo::run(&arguments, &log),
+        Command::Demo(arguments) => demo::run(&arguments),
         #[cfg(feature = "stand-in")]
         Command::StandIn(arguments) => stand_in(arguments),
     }
