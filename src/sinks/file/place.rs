@@ -39,6 +39,37 @@ pub struct Sink {
     limit: Duration,
     /// Formats in use, each once: 100,000 places share a handful, and one for JSON takes half a kilobyte.
     formats: std::sync::Mutex<Vec<Arc<Format>>>,
+    /// Who is at work on a path. A place is made anew for each turn, and an operation that hangs
+    /// outlives its place: the next one must find it.
+    turns: std::sync::Mutex<Turns>,
+}
+
+type Turn = Arc<Mutex<()>>;
+
+/// The turns of the paths that have a place or an operation, by path.
+#[derive(Debug, Default)]
+struct Turns {
+    by_path: std::collections::BTreeMap<Box<str>, std::sync::Weak<Mutex<()>>>,
+    /// How many were left after those of places that are gone were last removed.
+    swept_to: usize,
+}
+
+impl Turns {
+    /// The fewest entries that are worth sweeping.
+    const SWEPT_FROM: usize = 256;
+
+    fn of(&mut self, path: &str) -> Turn {
+        if let Some(turn) = self.by_path.get(path).and_then(std::sync::Weak::upgrade) {
+            return turn;
+        }
+        if self.by_path.len() >= Self::SWEPT_FROM.max(2 * self.swept_to) {
+            self.by_path.retain(|_, turn| turn.strong_count() > 0);
+            self.swept_to = self.by_path.len();
+        }
+        let turn = Turn::default();
+        self.by_path.insert(path.into(), Arc::downgrade(&turn));
+        turn
+    }
 }
 
 /// The most formats that are looked through for an equal one.
@@ -58,7 +89,7 @@ impl Sink {
                 format!("this sink belongs to the host `{host}`, and this is `{own}`: its `host` says which one writes"),
             )
         });
-        Arc::new(Self { elsewhere, limit, formats: std::sync::Mutex::default() })
+        Arc::new(Self { elsewhere, limit, formats: std::sync::Mutex::default(), turns: std::sync::Mutex::default() })
     }
 
     fn share(&self, format: Format) -> Arc<Format> {
@@ -109,7 +140,7 @@ impl Sink {
             owner: target.owner.map(String::into_boxed_str),
             group: target.group.map(String::into_boxed_str),
             sink: Arc::clone(self),
-            turn: Arc::new(Mutex::new(())),
+            turn: self.turns.lock().unwrap_or_else(std::sync::PoisonError::into_inner).of(path),
         })))
     }
 }
@@ -126,7 +157,7 @@ pub(super) struct Inner {
     group: Option<Box<str>>,
     sink: Arc<Sink>,
     /// Held while an operation runs, by its thread: past the caller's time limit too.
-    turn: Arc<Mutex<()>>,
+    turn: Turn,
 }
 
 impl Inner {
@@ -447,6 +478,23 @@ impl OwnedPayload {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_made_anew_waits_for_what_still_runs_on_its_path() {
+        let sink = Sink::new(&Config::default());
+        let place = |name: &str| {
+            let target = Target { path: format!("/run/{name}").into(), format: Format::Raw, mode: 0o600, owner: None, group: None };
+            sink.place(target).unwrap()
+        };
+        let running = Arc::clone(&place("one").0.turn).try_lock_owned().unwrap();
+        assert!(place("one").0.turn.try_lock().is_err(), "the operation was forgotten with its place");
+        assert!(place("two").0.turn.try_lock().is_ok());
+        (0..2000).for_each(|number| drop(place(&number.to_string())));
+        assert!(sink.turns.lock().unwrap().by_path.len() < 2 * Turns::SWEPT_FROM, "turns of places that are gone pile up");
+        assert!(place("one").0.turn.try_lock().is_err());
+        drop(running);
+        assert!(place("one").0.turn.try_lock().is_ok());
+    }
 
     #[test]
     fn places_share_their_sink_and_equal_formats() {
