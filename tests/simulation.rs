@@ -34,12 +34,12 @@ fn every_promise_holds_in_every_history() {
     let until = Instant::now() + Duration::from_secs(seconds);
     let (mut histories, mut days, mut turns, mut busiest) = (0_u64, 0.0, 0, 0);
     let mut coverage = Coverage::default();
-    let mut broken = BTreeMap::new();
+    // By promise: the first seed, and how many.
+    let mut broken: BTreeMap<&str, (u64, u32)> = BTreeMap::new();
     while Instant::now() < until {
         let report = run(first + histories, false);
         if let Some(violation) = report.violation {
-            let found = broken.entry((violation.promise, violation.detail.chars().filter(|c| c.is_alphabetic()).take(24).collect::<String>()));
-            found.or_insert((first + histories, 0)).1 += 1;
+            broken.entry(violation.promise).or_insert((first + histories, 0)).1 += 1;
         }
         histories += 1;
         days += report.days;
@@ -49,7 +49,7 @@ fn every_promise_holds_in_every_history() {
     }
     println!("{histories} histories, {:.0} credential-years, {turns} turns, at most {busiest} in an hour", days / 365.25);
     println!("{}", coverage.table());
-    println!("broken: {broken:#?}");
+    println!("broken: {broken:?}");
     if let Some((seed, _)) = broken.values().next() {
         panic!("{}", explain(*seed));
     }

@@ -4,6 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::answers::{LAG, may_still_land};
 use super::backoff::Backoff;
+use super::breakage::{Breakage, broken};
 use super::credential::{Blocked, Rotation, Stage};
 use super::entry::Happened;
 use super::judge::{Judged, judge};
@@ -88,7 +89,7 @@ impl Turn<'_> {
             }
             Judged::Serves(_) | Judged::Past(_) => match known.rolled_back {
                 // What a person put back stays until a later rotation.
-                Some(rolled) if rolled.under >= latest => Need::Nothing,
+                Some(rolled) if rolled.under >= latest && !broken(Breakage::RolledBackOverwritten) => Need::Nothing,
                 _ => Need::Write,
             },
             Judged::Unexplained if known.confirmed == Some(latest) => {
