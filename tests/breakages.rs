@@ -22,14 +22,14 @@ fn notices(breakages: &[Breakage], promises: &[&str], shape: Shape) {
         let report = run_as(seed, false, &shape);
         break_only(&[]);
         let Some(violation) = report.violation else { continue };
+        let sound = run_as(seed, false, &shape);
+        assert!(sound.violation.is_none(), "{}", explain(seed, &shape));
         assert!(
             promises.contains(&violation.promise),
             "{breakages:?} broke {} instead of {promises:?}: {}",
             violation.promise,
             violation.detail
         );
-        let sound = run_as(seed, false, &shape);
-        assert!(sound.violation.is_none(), "{}", explain(seed));
         println!("{breakages:?}: seed {seed} breaks {}: {}", violation.promise, violation.detail);
         return;
     }

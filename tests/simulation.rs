@@ -8,14 +8,14 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use simulator::coverage::Coverage;
-use simulator::{explain, run};
+use simulator::{Shape, explain, run};
 
 #[test]
 fn a_seed_given_by_the_environment_is_replayed() {
     let Ok(seed) = std::env::var("ROTAD_SIMULATION_SEED") else { return };
     let seed = seed.parse().unwrap();
     let report = run(seed, true);
-    println!("{}", explain(seed));
+    println!("{}", explain(seed, &Shape::default()));
     assert!(report.violation.is_none());
 }
 
@@ -51,7 +51,7 @@ fn every_promise_holds_in_every_history() {
     println!("{}", coverage.table());
     println!("broken: {broken:?}");
     if let Some((seed, _)) = broken.values().next() {
-        panic!("{}", explain(*seed));
+        panic!("{}", explain(*seed, &Shape::default()));
     }
     assert!(coverage.missing().is_empty(), "never met: {:?}", coverage.missing());
 }

@@ -175,6 +175,7 @@ impl Turn<'_> {
 
     fn conclude_serves(&mut self, delivery: &DeliveryId, id: RotationId, now: Moment) {
         self.revive(id);
+        let newest = self.credential.latest().is_some_and(|(latest, _)| latest == id);
         let known = self.credential.deliveries.entry(delivery.clone()).or_default();
         known.oddity = None;
         if known.confirmed > Some(id) {
@@ -183,7 +184,10 @@ impl Turn<'_> {
         }
         known.rolled_back = None;
         known.lag.reset();
-        known.trouble = None;
+        if newest {
+            // An earlier rotation is no sign that the newest one can be written now.
+            known.trouble = None;
+        }
         let first = known.confirmed != Some(id);
         known.confirmed = Some(id);
         let token = self.credential.rotations.get_mut(&id).map(|rotation| {

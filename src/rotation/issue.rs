@@ -48,7 +48,13 @@ pub fn due_by_time(credential: &Credential, policy: &Policy, now: Timestamp) -> 
         // not even when it was rolled back before it had the newest token.
         known.rolled_back.is_none() && (known.confirmed != Some(latest) || unwritable)
     });
-    if undelivered {
+    // A value that was delivered and that no delivery holds any more can't be brought to the others:
+    // that is no delivery that can't be written, so the schedule holds.
+    let confirmed = |known: &&Delivery| known.confirmed == Some(latest);
+    let holds = |known: &Delivery| known.oddity.is_none() && known.rolled_back.is_none();
+    let homeless = credential.deliveries.values().any(|known| confirmed(&known))
+        && !credential.deliveries.values().filter(confirmed).any(holds);
+    if undelivered && !homeless {
         return Some(Due { at: deadline, urgent: false });
     }
     // The API's clock, since ours may have been wrong when the rotation was intended.

@@ -60,8 +60,8 @@ pub fn run_as(seed: u64, traced: bool, shape: &Shape) -> Report {
 }
 
 /// The seed's violation with its last events, for people.
-pub fn explain(seed: u64) -> String {
-    let report = run(seed, true);
+pub fn explain(seed: u64, shape: &Shape) -> String {
+    let report = run_as(seed, true, shape);
     let Some(violation) = report.violation else { return format!("seed {seed}: no violation") };
     let from = report.trace.len().saturating_sub(120);
     let mut text = format!("seed {seed}: {} broken at {}: {}\n", violation.promise, clock(violation.at), violation.detail);

@@ -250,7 +250,8 @@ impl Scene<'_> {
     pub fn revoked(places: &[Place], index: usize, sent: Ms) -> Result<(), (&'static str, String)> {
         for place in places {
             let version = place.now();
-            if place.value() == Some(index) && version.since < sent - READ_BACK_AGE {
+            // A place whose reads lag may have shown, for so long, what was there before.
+            if place.value() == Some(index) && version.since < sent - READ_BACK_AGE - place.lag {
                 return Err(("S1", format!("t{index} was revoked while `{}` served it since {}", place.id, stamp(version.since))));
             }
         }

@@ -805,9 +805,6 @@ impl<'a> Sim<'a> {
         if expires < NEVER {
             self.at(expires, Event::Expires(index));
         }
-        if let Some(process) = &self.process {
-            self.never_left.insert(index, process.id);
-        }
         match fault {
             Fault::DoneLate => None,
             Fault::LostDone => {
@@ -912,7 +909,9 @@ impl<'a> Sim<'a> {
             }
             Outcome::Issue(rotation, outcome, index) => {
                 if let (Some(index), IssueOutcome::Issued(issued)) = (index, &outcome) {
-                    self.process.as_mut().unwrap().hands[credential].insert(rotation, index);
+                    let process = self.process.as_mut().unwrap();
+                    process.hands[credential].insert(rotation, index);
+                    self.never_left.insert(index, process.id);
                     let policy = turn.policy();
                     let life = issued.token.expires_at.map(|expires| expires.duration_since(issued.token.created_at));
                     if life == Some(policy.ttl) && issued.token.token_type == policy.token_type {
