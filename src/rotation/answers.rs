@@ -168,7 +168,13 @@ impl Turn<'_> {
             Judged::Unexplained => self.conclude_odd(delivery, Oddity::ChangedByHand, now),
             Judged::Nothing => self.conclude_odd(delivery, Oddity::Emptied, now),
             // The rebuild, or a person, has the next word.
-            Judged::Stranger(_) | Judged::OwnedBy(_) | Judged::ScheduledForDeletion => {}
+            Judged::Stranger(_) => {}
+            Judged::OwnedBy(_) | Judged::ScheduledForDeletion => {
+                // Whatever was put back before is gone; what comes next is told anew.
+                if let Some(known) = self.credential.deliveries.get_mut(delivery) {
+                    known.rolled_back = None;
+                }
+            }
             Judged::Unreadable | Judged::Unread => {}
         }
     }
@@ -193,6 +199,10 @@ impl Turn<'_> {
         let token = self.credential.rotations.get_mut(&id).map(|rotation| {
             let attempt = rotation.attempts.entry(delivery.clone()).or_default();
             attempt.landed = true;
+            if first && attempt.unsettled.is_some() {
+                // A write without an answer has landed, not long ago: other reads may lag behind this one.
+                known.written_at = Some(now);
+            }
             rotation.token.as_ref().map(|token| token.id.clone())
         });
         if first {
