@@ -3,6 +3,7 @@
 use jiff::SignedDuration;
 
 use super::backoff::{Backoff, LONGEST};
+use super::breakage::{Breakage, broken};
 use super::credential::{Attempt, Blocked, Oddity, RolledBack, Rotation, Settled, Stage, Token, Trouble};
 use super::entry::Happened;
 use super::judge::{Judged, Listed, Seen, judge, rotation_named};
@@ -104,12 +105,14 @@ impl Turn<'_> {
             }
             // A new token may be late in the list.
             let young = now.steady.since(rotation.intended_at.steady) < LISTS_APART;
+            let young = young && !broken(Breakage::AbsenceAsProof);
             if young || self.frozen {
                 // Without a clock, a minute between two lists can't be told.
                 continue;
             }
             let since = *rotation.missing_since.get_or_insert(now.wall);
-            if now.wall.duration_since(since) >= LISTS_APART && !rotation.vanished {
+            let apart = now.wall.duration_since(since) >= LISTS_APART || broken(Breakage::AbsenceAsProof);
+            if apart && !rotation.vanished {
                 rotation.vanished = true;
                 vanished.push(*id);
             }
@@ -165,13 +168,20 @@ impl Turn<'_> {
             Judged::Unexplained => self.conclude_odd(delivery, Oddity::ChangedByHand, now),
             Judged::Nothing => self.conclude_odd(delivery, Oddity::Emptied, now),
             // The rebuild, or a person, has the next word.
-            Judged::Stranger(_) | Judged::OwnedBy(_) | Judged::ScheduledForDeletion => {}
+            Judged::Stranger(_) => {}
+            Judged::OwnedBy(_) | Judged::ScheduledForDeletion => {
+                // Whatever was put back before is gone; what comes next is told anew.
+                if let Some(known) = self.credential.deliveries.get_mut(delivery) {
+                    known.rolled_back = None;
+                }
+            }
             Judged::Unreadable | Judged::Unread => {}
         }
     }
 
     fn conclude_serves(&mut self, delivery: &DeliveryId, id: RotationId, now: Moment) {
         self.revive(id);
+        let newest = self.credential.latest().is_some_and(|(latest, _)| latest == id);
         let known = self.credential.deliveries.entry(delivery.clone()).or_default();
         known.oddity = None;
         if known.confirmed > Some(id) {
@@ -180,12 +190,19 @@ impl Turn<'_> {
         }
         known.rolled_back = None;
         known.lag.reset();
-        known.trouble = None;
+        if newest {
+            // An earlier rotation is no sign that the newest one can be written now.
+            known.trouble = None;
+        }
         let first = known.confirmed != Some(id);
         known.confirmed = Some(id);
         let token = self.credential.rotations.get_mut(&id).map(|rotation| {
             let attempt = rotation.attempts.entry(delivery.clone()).or_default();
             attempt.landed = true;
+            if first && attempt.unsettled.is_some() {
+                // A write without an answer has landed, not long ago: other reads may lag behind this one.
+                known.written_at = Some(now);
+            }
             rotation.token.as_ref().map(|token| token.id.clone())
         });
         if first {
@@ -255,18 +272,23 @@ impl Turn<'_> {
             self.policy.deliveries.keys().map(|id| judge(&self.credential, self.policy, &self.sight, id)).collect();
         if let Some(settled) = self.credential.settled {
             let elsewhere = |judged: &Judged| !matches!(judged, Judged::Unreadable | Judged::Unread);
-            if judged.iter().any(|judged| elsewhere(judged) && *judged != Judged::Serves(settled.rotation)) {
+            let changed = judged.iter().any(|judged| elsewhere(judged) && *judged != Judged::Serves(settled.rotation));
+            if changed && !broken(Breakage::GraceNotRestarted) {
                 self.credential.settled = None;
             }
         }
         let Some(Judged::Serves(shown)) = judged.first().cloned() else { return };
-        if self.credential.settled.is_some() || judged.iter().any(|judged| *judged != Judged::Serves(shown)) {
+        let everywhere = judged.iter().all(|judged| *judged == Judged::Serves(shown)) || broken(Breakage::PromotedAfterFirst);
+        let known = self.credential.settled.is_some_and(|settled| !broken(Breakage::GraceNotRestarted) || settled.rotation == shown);
+        if known || !everywhere {
             return;
         }
         if !self.frozen {
             // Before the clocks are compared a period can't begin: the steady clock is yet to count
             // the time that the daemon was not running, and would count it into the period.
-            self.credential.settled = Some(Settled { rotation: shown, since: now, grace: self.policy.grace });
+            let intended = self.credential.rotations.get(&shown).map(|rotation| rotation.intended_at);
+            let since = intended.filter(|_| broken(Breakage::GraceFromIntent)).unwrap_or(now);
+            self.credential.settled = Some(Settled { rotation: shown, since, grace: self.policy.grace });
         }
         if self.credential.current < Some(shown) {
             self.promote(shown, now);
@@ -302,6 +324,9 @@ impl Turn<'_> {
                     self.sight.no_such_account = Some(failed.detail.clone());
                 }
                 self.failed_entry(now, Happened::IssueRefused, Some(id), &failed);
+            }
+            IssueOutcome::Unknown(_) if broken(Breakage::LostForgotten) => {
+                self.credential.rotations.remove(&id);
             }
             IssueOutcome::Unknown(failed) => {
                 rotation.stage = Stage::Lost;
@@ -487,6 +512,9 @@ impl Turn<'_> {
 
 /// Whether a write may still land: its writer is under way, or gone for less than twice its limit.
 pub(super) fn may_still_land(attempt: &Attempt, write_limit: SignedDuration, now: Moment) -> bool {
+    if broken(Breakage::UnsettledWritesIgnored) {
+        return attempt.writing.is_some();
+    }
     let unsettled = attempt.unsettled.is_some_and(|since| now.steady.since(since.steady) < write_limit * 2);
     attempt.writing.is_some() || unsettled
 }

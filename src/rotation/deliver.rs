@@ -4,6 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::answers::{LAG, may_still_land};
 use super::backoff::Backoff;
+use super::breakage::{Breakage, broken};
 use super::credential::{Blocked, Rotation, Stage};
 use super::entry::Happened;
 use super::judge::{Judged, judge};
@@ -86,9 +87,14 @@ impl Turn<'_> {
                 }
                 Need::Until(known.lag.until.unwrap_or(now.wall))
             }
+            Judged::Serves(shown) | Judged::Past(shown) if known.confirmed > Some(shown) && known.rolled_back.is_none() => {
+                // It was read while our write might not show yet, and that time is over: only a new
+                // look tells lag from a person's roll-back.
+                Need::Until(now.wall + SignedDuration::from_secs(1))
+            }
             Judged::Serves(_) | Judged::Past(_) => match known.rolled_back {
                 // What a person put back stays until a later rotation.
-                Some(rolled) if rolled.under >= latest => Need::Nothing,
+                Some(rolled) if rolled.under >= latest && !broken(Breakage::RolledBackOverwritten) => Need::Nothing,
                 _ => Need::Write,
             },
             Judged::Unexplained if known.confirmed == Some(latest) => {

@@ -4,7 +4,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::answers::may_still_land;
 use super::backoff::LONGEST;
-use super::credential::{Blocked, Credential, Rotation, Stage};
+use super::breakage::{Breakage, broken};
+use super::credential::{Blocked, Credential, Delivery, Rotation, Stage};
 use super::entry::Happened;
 use super::judge::{Judged, judge};
 use super::outcome::IssueRequest;
@@ -33,17 +34,27 @@ pub fn deadline(expires_at: Timestamp, policy: &Policy) -> Timestamp {
 /// When the newest token is due to be replaced by schedule, window or deadline alone.
 pub fn due_by_time(credential: &Credential, policy: &Policy, now: Timestamp) -> Option<Due> {
     let (latest, rotation) = credential.latest()?;
-    let deadline = deadline(rotation.token.as_ref()?.expires_at, policy);
+    let mut deadline = deadline(rotation.token.as_ref()?.expires_at, policy);
+    if broken(Breakage::DeadlineIgnored) {
+        deadline = Timestamp::MAX;
+    }
     if deadline <= now {
         return Some(Due { at: deadline, urgent: true });
     }
     let undelivered = policy.deliveries.keys().any(|id| {
-        let known = credential.deliveries.get(id);
-        known.is_none_or(|known| known.confirmed != Some(latest) || known.trouble.as_ref().is_some_and(|trouble| trouble.writing))
+        let Some(known) = credential.deliveries.get(id) else { return true };
+        let unwritable = known.trouble.as_ref().is_some_and(|trouble| trouble.writing);
+        // A rolled-back delivery is overwritten when next due, so it does not put the schedule off,
+        // not even when it was rolled back before it had the newest token.
+        known.rolled_back.is_none() && (known.confirmed != Some(latest) || unwritable)
     });
-    // A rolled-back delivery is overwritten when next due, so it does not put the schedule off.
-    let rolled_back = credential.deliveries.values().any(|known| known.rolled_back.is_some());
-    if credential.current != Some(latest) || (undelivered && !rolled_back) {
+    // A value that was delivered and that no delivery holds any more can't be brought to the others:
+    // that is no delivery that can't be written, so the schedule holds.
+    let confirmed = |known: &&Delivery| known.confirmed == Some(latest);
+    let holds = |known: &Delivery| known.oddity.is_none() && known.rolled_back.is_none();
+    let homeless = credential.deliveries.values().any(|known| confirmed(&known))
+        && !credential.deliveries.values().filter(confirmed).any(holds);
+    if undelivered && !homeless {
         return Some(Due { at: deadline, urgent: false });
     }
     // The API's clock, since ours may have been wrong when the rotation was intended.
@@ -69,10 +80,12 @@ impl Turn<'_> {
             return None;
         }
         // S7: under the same claim the account is listed, and what can be read was read.
-        if let Some(list) = self.list(now) {
-            return Some(list);
+        if !broken(Breakage::IssuedUnlisted) {
+            if let Some(list) = self.list(now) {
+                return Some(list);
+            }
+            self.sight.complete_list(&self.policy.account)?;
         }
-        self.sight.complete_list(&self.policy.account)?;
         if self.has_too_many_tokens(due) {
             return None;
         }
@@ -122,6 +135,13 @@ impl Turn<'_> {
     fn due(&self, now: Moment) -> Due {
         let at_once = Due { at: now.wall, urgent: false };
         let Some((latest, rotation)) = self.credential.latest() else { return at_once };
+        let unwritable = |known: &Delivery| known.trouble.as_ref().is_some_and(|trouble| trouble.writing);
+        if broken(Breakage::FailedDeliveryMints) && self.credential.deliveries.values().any(unwritable) {
+            return at_once;
+        }
+        if broken(Breakage::DueAtStart) && now.steady.since(self.facts.process_since.steady) < SignedDuration::from_secs(60) {
+            return at_once;
+        }
         let by_time = due_by_time(&self.credential, self.policy, now.wall).unwrap_or(at_once);
         if !by_time.urgent && (rotation.vanished || self.is_gone(latest, rotation, now)) {
             return at_once;
@@ -156,7 +176,7 @@ impl Turn<'_> {
         if self.obstacles.contains_key(&Blocked::NoSuchAccount) {
             return true;
         }
-        if conditions.frozen && !due.urgent {
+        if conditions.frozen && !due.urgent && !broken(Breakage::FreezeIgnored) {
             self.wake_at(now.wall + FROZEN_RECHECK);
             return true;
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::answers::LISTS_APART;
+use super::breakage::{Breakage, broken};
 use super::credential::{Blocked, Delivery, Stage};
 use super::entry::Happened;
 use super::judge::{Judged, judge, rotation_named};
@@ -31,6 +32,9 @@ impl Turn<'_> {
             }
             for attempt in rotation.attempts.values_mut() {
                 if let Some(writer) = attempt.writing.take() {
+                    if broken(Breakage::CutOffWriteRefused) {
+                        continue;
+                    }
                     // A writer of our own ended with its turn; any other, before we had the journal's lock.
                     let gone = if writer == self.facts.process { now } else { self.facts.process_since };
                     attempt.unsettled = Some(gone);
@@ -105,7 +109,7 @@ impl Turn<'_> {
         for id in removed {
             let was_ours = self.credential.was_ours(&id);
             self.credential.deliveries.remove(&id);
-            if let (true, Some(newest)) = (was_ours, self.credential.newest) {
+            if let (true, Some(newest)) = (was_ours && !broken(Breakage::FormerDeliveryForgotten), self.credential.newest) {
                 self.credential.former.insert(id.clone(), newest);
             }
             self.entry(now, Happened::DeliveryRemoved, |entry| {
@@ -169,7 +173,10 @@ impl Turn<'_> {
         if let Some(since) =
             self.credential.latest().and_then(|(_, rotation)| rotation.missing_since.filter(|_| !rotation.vanished))
         {
-            self.wake_at(since.checked_add(LISTS_APART).unwrap_or(since));
+            let again = since.checked_add(LISTS_APART).unwrap_or(since);
+            if again > now.wall {
+                self.wake_at(again);
+            }
         }
         None
     }

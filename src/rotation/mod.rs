@@ -5,6 +5,7 @@
 
 mod answers;
 mod backoff;
+pub mod breakage;
 mod credential;
 mod deliver;
 mod entry;

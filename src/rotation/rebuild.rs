@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::answers::LISTS_APART;
+use super::breakage::{Breakage, broken};
 use super::credential::{Blocked, Rotation, Stage, Token};
 use super::entry::Happened;
 use super::issue::deadline;
@@ -15,7 +16,7 @@ use super::words::{DeliveryId, Fingerprint, Moment, RotationId};
 
 impl Turn<'_> {
     pub(super) fn must_rebuild(&self) -> bool {
-        !self.credential.known || !self.strangers().is_empty()
+        !self.credential.known || (!self.strangers().is_empty() && !broken(Breakage::RebuildSkipped))
     }
 
     /// Rotations that deliveries show and the journal does not know, with the value's fingerprint.
@@ -73,11 +74,12 @@ impl Turn<'_> {
         Rebuilt::Done
     }
 
-    /// Made by another installation, after the one that this journal replaced can have lived.
+    /// Live, and made by another installation after the one that this journal replaced can have
+    /// lived. What is left of a dead token proves nothing: it is judged as changed by hand.
     fn is_anothers(&self, id: RotationId, tokens: &[ListedToken]) -> bool {
         let listed = tokens.iter().find(|token| rotation_named(token, &self.policy.owner) == Some(id));
-        let created_at = listed.map_or(id.minted_at(), |token| token.created_at);
-        let late = self.facts.journal_created_at.checked_add(PREDECESSOR).is_ok_and(|end| created_at > end);
+        let end = self.facts.journal_created_at.checked_add(PREDECESSOR);
+        let late = listed.is_some_and(|token| end.is_ok_and(|end| token.created_at > end));
         late && id.installation() != self.facts.installation
     }
 

@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::answers::may_still_land;
+use super::breakage::{Breakage, broken};
 use super::credential::{Blocked, Rotation, Stage};
 use super::entry::Happened;
 use super::judge::{Judged, judge};
@@ -39,6 +40,9 @@ impl Turn<'_> {
                     continue;
                 }
                 Hold::Free | Hold::Exempt => {}
+            }
+            if broken(Breakage::RevocationGivenUp) && rotation.backoff.failures > 0 {
+                continue;
             }
             if let Some(until) = rotation.backoff.wait(now.wall) {
                 self.wake_at(until);
@@ -87,8 +91,14 @@ impl Turn<'_> {
             Stage::Unfit | Stage::Orphaned | Stage::Issued { .. } => {}
         }
         // S3: only what this journal recorded.
-        if rotation.adopted || conditions.frozen {
+        if rotation.adopted && !broken(Breakage::AdoptedRevoked) {
             return Hold::Held;
+        }
+        if conditions.frozen && !broken(Breakage::FreezeIgnored) {
+            return Hold::Held;
+        }
+        if broken(Breakage::LostRevokedAtOnce) && rotation.stage == Stage::Orphaned {
+            return Hold::Free;
         }
         // A place that is no longer configured, and so no longer read, may serve it.
         if self.credential.former.values().any(|newest| id <= *newest) {
@@ -100,8 +110,9 @@ impl Turn<'_> {
         }
         // S2: every delivery has shown one later rotation for the whole grace period.
         let Some(settled) = self.credential.settled.filter(|settled| settled.rotation > id) else { return Hold::Held };
-        let left = settled.grace.max(self.policy.grace) - now.steady.since(settled.since.steady);
-        if left.is_positive() {
+        let grace = if broken(Breakage::GraceShortened) { self.policy.grace } else { settled.grace.max(self.policy.grace) };
+        let left = grace - now.steady.since(settled.since.steady);
+        if left.is_positive() && !broken(Breakage::GraceIgnored) {
             return Hold::Until(now.wall + left);
         }
         // S1: no write of it may still land, and every delivery shows that later rotation now.
@@ -112,11 +123,18 @@ impl Turn<'_> {
         }
         let shows =
             |place: &DeliveryId| judge(&self.credential, self.policy, &self.sight, place) == Judged::Serves(settled.rotation);
-        if !self.policy.deliveries.keys().all(shows) { Hold::Held } else { Hold::Free }
+        let shown = match broken(Breakage::PromotedAfterFirst) {
+            true => self.policy.deliveries.keys().any(shows),
+            false => self.policy.deliveries.keys().all(shows),
+        };
+        if shown { Hold::Free } else { Hold::Held }
     }
 
     /// A list under the same claim, and read-backs that are fresh. `Wait` when the list can't be had.
     fn look_before_revoking(&mut self, now: Moment) -> Option<Action> {
+        if broken(Breakage::RevokedUnlisted) {
+            return None;
+        }
         if let Some(list) = self.list(now) {
             return Some(list);
         }
@@ -125,7 +143,7 @@ impl Turn<'_> {
         }
         let stale = self.sight.reads.iter().find(|(_, seen)| {
             let age = now.steady.since(seen.at.steady).max(now.wall.duration_since(seen.at.wall).abs());
-            age > READ_BACK_AGE_MAX
+            age > READ_BACK_AGE_MAX && !broken(Breakage::StaleReadBack)
         });
         stale.map(|(delivery, _)| Action::Read { delivery: delivery.clone() })
     }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::breakage::{Breakage, broken};
 use super::credential::{Block, Blocked, Credential, ProcessId, Stage};
 use super::entry::{Entry, Happened};
 use super::judge::Sight;
@@ -23,6 +24,8 @@ use super::words::{Account, DeliveryId, Fingerprint, InstallationId, Moment, Rot
 const STEPS_MAX: u32 = 400;
 /// How soon a blocked credential is looked at again.
 const BLOCKED_RECHECK: SignedDuration = SignedDuration::from_mins(10);
+/// The wait for what was due already and could not be done in this turn.
+const OVERDUE_WAIT: SignedDuration = SignedDuration::from_secs(5);
 /// The least wait: whatever the core thinks is due and can't be done is not asked for in a loop.
 const LEAST_WAIT: SignedDuration = SignedDuration::from_millis(250);
 
@@ -184,8 +187,12 @@ impl<'a> Turn<'a> {
             self.wake_at(now.wall + SignedDuration::from_secs(1));
         }
         let swept_at = self.credential.swept_at.unwrap_or(now.wall).min(now.wall);
+        if broken(Breakage::NeverWoken) && self.wakes.is_empty() {
+            return Action::Wait { until: Timestamp::MAX };
+        }
         self.wake_at(swept_at.checked_add(self.policy.sweep_every).unwrap_or(now.wall));
-        let soonest = self.wakes.iter().min().copied().unwrap_or(now.wall);
+        let overdue = now.wall + OVERDUE_WAIT;
+        let soonest = self.wakes.iter().map(|at| if *at <= now.wall { overdue } else { *at }).min().unwrap_or(overdue);
         Action::Wait { until: soonest.max(now.wall + LEAST_WAIT) }
     }
 

@@ -32,9 +32,24 @@ pub struct Report {
 
 /// Runs the history of `seed`; with `traced` its last events are kept as text.
 pub fn run(seed: u64, traced: bool) -> Report {
+    run_as(seed, traced, &Shape::default())
+}
+
+/// What narrows histories down to a kind, for what happens too rarely otherwise.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Shape {
+    /// Short lives of tokens only.
+    pub quick: bool,
+    /// Changes the faults that were drawn.
+    pub faults: Option<fn(&mut setup::Faults)>,
+    /// Promises that are not judged, since others mask them.
+    pub ignored: &'static [&'static str],
+}
+
+pub fn run_as(seed: u64, traced: bool, shape: &Shape) -> Report {
     let mut rng = rng::Rng::new(seed);
-    let setup = Setup::draw(&mut rng);
-    let mut sim = Sim::new(&setup, rng, traced);
+    let setup = Setup::draw(&mut rng, shape);
+    let mut sim = Sim::new(&setup, rng, traced, shape.ignored);
     let ended = catch_unwind(AssertUnwindSafe(|| sim.run()));
     if let Err(panic) = ended {
         let told = panic.downcast_ref::<String>().cloned();
@@ -45,10 +60,10 @@ pub fn run(seed: u64, traced: bool) -> Report {
 }
 
 /// The seed's violation with its last events, for people.
-pub fn explain(seed: u64) -> String {
-    let report = run(seed, true);
+pub fn explain(seed: u64, shape: &Shape) -> String {
+    let report = run_as(seed, true, shape);
     let Some(violation) = report.violation else { return format!("seed {seed}: no violation") };
-    let from = report.trace.len().saturating_sub(120);
+    let from = report.trace.len().saturating_sub(std::env::var("ROTAD_SIMULATION_LINES").ok().and_then(|lines| lines.parse().ok()).unwrap_or(120));
     let mut text = format!("seed {seed}: {} broken at {}: {}\n", violation.promise, clock(violation.at), violation.detail);
     for line in &report.trace[from..] {
         text += line;

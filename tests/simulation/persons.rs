@@ -6,7 +6,7 @@ use super::coverage::{During, Fault};
 use super::process::Journal;
 use super::setup::{account_index, owner};
 use super::sim::{Event, NEVER, Sim, policy_every};
-use super::world::{Author, Content, Ended, FOREIGN, HOUR, MINUTE, Marker, Ms, SECOND, Token, stamp};
+use super::world::{Author, Content, DAY, Ended, FOREIGN, HOUR, MINUTE, Marker, Ms, SECOND, Token, stamp};
 
 impl Sim<'_> {
     pub fn next_person(&mut self, credential: usize) {
@@ -42,6 +42,13 @@ impl Sim<'_> {
             _ => {}
         }
         self.next_person(credential);
+    }
+
+    /// A person's change in the midst of an action.
+    pub fn meddle(&mut self, credential: usize) {
+        let faults = [Fault::RollBack, Fault::ChangedByHand, Fault::Wiped];
+        let fault = *self.rng.pick(&faults);
+        self.change_place(credential, fault);
     }
 
     fn change_place(&mut self, credential: usize, fault: Fault) {
@@ -178,17 +185,21 @@ impl Sim<'_> {
     fn toggle_account(&mut self, credential: usize) {
         let account = account_index(&self.actors[credential].policy.account);
         if !self.accounts_gone.remove(&account) {
-            self.tell(|| format!("account {account} is deleted"));
-            self.accounts_gone.insert(account);
-            for token in self.tokens.iter_mut().filter(|token| token.account == account && token.ended.is_none()) {
-                token.ended = Some((self.now, Ended::ByHand));
-            }
+            self.delete_account(account);
+        }
+    }
+
+    pub fn delete_account(&mut self, account: usize) {
+        self.tell(|| format!("account {account} is deleted"));
+        self.accounts_gone.insert(account);
+        for token in self.tokens.iter_mut().filter(|token| token.account == account && token.ended.is_none()) {
+            token.ended = Some((self.now, Ended::ByHand));
         }
     }
 
     fn outage(&mut self, credential: usize) {
         let every = policy_every(self.actors[credential].policy);
-        let longest = *self.rng.pick(&[MINUTE, 10 * MINUTE, HOUR, 2 * every]);
+        let longest = *self.rng.pick(&[MINUTE, 10 * MINUTE, HOUR, (2 * every).min(DAY)]);
         let until = self.now + self.rng.between(SECOND, longest);
         let places: Vec<usize> = (0..self.places.len()).filter(|index| self.places[*index].credential == credential).collect();
         let place = *self.rng.pick(&places);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use rotad::rotation::{Account, DeliveryId, DeliveryPolicy, Mode, Owner, Policy, Schedule, TokenType, Verify};
 
+use super::Shape;
 use super::rng::Rng;
 use super::world::{Content, DAY, FOREIGN, HOUR, MINUTE, Marker, Ms, Place, SECOND, Version, span};
 
@@ -106,8 +107,12 @@ struct Times {
 }
 
 impl Times {
-    fn draw(rng: &mut Rng) -> Self {
-        let ttl = *rng.pick(&[20 * MINUTE, 2 * HOUR, DAY, 7 * DAY, 30 * DAY, 90 * DAY, 365 * DAY]);
+    fn draw(rng: &mut Rng, quick: bool) -> Self {
+        if quick {
+            let ttl = *rng.pick(&[20 * MINUTE, 2 * HOUR, 12 * HOUR]);
+            return Self::of_ttl(rng, ttl);
+        }
+        let ttl = *rng.pick(&[20 * MINUTE, 2 * HOUR, DAY, 7 * DAY, 30 * DAY, 90 * DAY, 180 * DAY, 365 * DAY, 365 * DAY]);
         Self::of_ttl(rng, ttl)
     }
 
@@ -123,9 +128,12 @@ impl Times {
 }
 
 impl Setup {
-    pub fn draw(rng: &mut Rng) -> Self {
-        let times = Times::draw(rng);
-        let faults = Faults::draw(rng);
+    pub fn draw(rng: &mut Rng, shape: &Shape) -> Self {
+        let times = Times::draw(rng, shape.quick);
+        let mut faults = Faults::draw(rng);
+        if let Some(change) = shape.faults {
+            change(&mut faults);
+        }
         let credentials = *rng.pick(&[1, 1, 1, 2, 3]);
         let mut places = Vec::new();
         let mut plans = Vec::new();

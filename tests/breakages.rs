@@ -1,0 +1,86 @@
+//! Checks the checker: each deliberate breakage of the core is noticed by the simulator, by the
+//! name of the promise that it breaks; with the rule in force the same seeds pass.
+//!
+//! Rules mask each other. Where one does, the breakage is made in the combination that shows it, and
+//! promises that the companion alone breaks are not judged.
+
+#[allow(dead_code)] // shared with `simulation.rs`, which uses other parts
+#[path = "simulation/mod.rs"]
+mod simulator;
+
+use rotad::rotation::breakage::{Breakage, break_only};
+use simulator::setup::Faults;
+use simulator::{Shape, explain, run_as};
+
+/// Seeds tried before a breakage counts as unnoticed.
+const SEEDS: u64 = 1500;
+
+/// With `breakages` some history breaks one of `promises`; without, the same one breaks none.
+fn notices(breakages: &[Breakage], promises: &[&str], shape: Shape) {
+    for seed in 1..=SEEDS {
+        break_only(breakages);
+        let report = run_as(seed, false, &shape);
+        break_only(&[]);
+        let Some(violation) = report.violation else { continue };
+        let sound = run_as(seed, false, &shape);
+        assert!(sound.violation.is_none(), "{}", explain(seed, &shape));
+        if !promises.contains(&violation.promise) {
+            break_only(breakages);
+            panic!("{breakages:?} broke {} instead of {promises:?}: {}", violation.promise, explain(seed, &shape));
+        }
+        println!("{breakages:?}: seed {seed} breaks {}: {}", violation.promise, violation.detail);
+        return;
+    }
+    panic!("{breakages:?} went unnoticed in {SEEDS} histories");
+}
+
+const QUICK: Shape = Shape { quick: true, faults: None, ignored: &[] };
+
+fn with(faults: fn(&mut Faults)) -> Shape {
+    Shape { faults: Some(faults), ..QUICK }
+}
+
+/// Late and unanswered writes, with crashes, and nothing else.
+fn late_writes(faults: &mut Faults) {
+    *faults = Faults { sink: 250, late: 800, crash: 60, ..Faults::NONE };
+}
+
+fn wrong_clocks(faults: &mut Faults) {
+    *faults = Faults { clocks: true, crash: 60, ..Faults::NONE };
+}
+
+macro_rules! breakages {
+    ($($name:ident: $breakages:expr => $promises:expr, $shape:expr;)*) => {
+        $(#[test]
+        fn $name() {
+            use Breakage::*;
+            notices(&$breakages, &$promises, $shape);
+        })*
+    };
+}
+
+breakages! {
+    a_read_back_of_any_age: [StaleReadBack] => ["S1"], with(|faults| *faults = Faults { sink: 250, provider: 80, ..Faults::NONE });
+    a_revocation_without_a_list: [RevokedUnlisted] => ["S7"], QUICK;
+    a_late_write_ignored: [UnsettledWritesIgnored, GraceIgnored] => ["S1"], Shape { ignored: &["S2"], ..with(late_writes) };
+    a_cut_off_write_taken_as_refused: [CutOffWriteRefused, GraceIgnored] => ["S1"], Shape { ignored: &["S2"], ..with(late_writes) };
+    a_former_delivery_forgotten: [FormerDeliveryForgotten] => ["S1"], with(|faults| *faults = Faults { configuration: true, persons: 1500, ..Faults::NONE });
+    grace_from_the_intent: [GraceFromIntent] => ["S2"], QUICK;
+    grace_that_goes_on_after_a_change: [GraceNotRestarted] => ["S2", "S1"], QUICK;
+    no_grace: [GraceIgnored] => ["S2"], QUICK;
+    grace_shortened_by_a_reload: [GraceShortened] => ["S2"], with(|faults| *faults = Faults { configuration: true, persons: 1500, ..Faults::NONE });
+    promoted_after_the_first_delivery: [PromotedAfterFirst] => ["S1", "S2"], QUICK;
+    a_lost_token_revoked_at_once: [LostRevokedAtOnce] => ["S1", "S2"], with(|faults| *faults = Faults { provider: 250, ..Faults::NONE });
+    an_adopted_token_revoked: [AdoptedRevoked] => ["S3"], with(|faults| *faults = Faults { journal: true, persons: 1500, ..Faults::NONE });
+    a_lost_token_forgotten: [LostForgotten] => ["L2"], with(|faults| *faults = Faults { provider: 250, ..Faults::NONE });
+    a_failed_delivery_that_mints: [FailedDeliveryMints] => ["S6", "S7"], with(|faults| *faults = Faults { sink: 250, ..Faults::NONE });
+    absence_from_one_list_as_proof: [AbsenceAsProof] => ["S7", "S6"], QUICK;
+    a_token_asked_for_without_a_list: [IssuedUnlisted] => ["S7"], QUICK;
+    a_rebuild_left_out: [RebuildSkipped] => ["S7", "S6", "S3", "L1", "L3"], with(|faults| *faults = Faults { journal: true, persons: 1500, ..Faults::NONE });
+    everything_due_at_the_start: [DueAtStart] => ["S7", "S6"], QUICK;
+    clocks_that_disagree_ignored: [FreezeIgnored] => ["S7"], with(wrong_clocks);
+    a_roll_back_overwritten_at_once: [RolledBackOverwritten] => ["roll-back"], with(|faults| *faults = Faults { persons: 1500, ..Faults::NONE });
+    the_deadline_ignored: [DeadlineIgnored] => ["L1"], with(|faults| *faults = Faults { persons: 4000, outages: true, ..Faults::NONE });
+    a_revocation_given_up: [RevocationGivenUp] => ["L2"], with(|faults| *faults = Faults { provider: 250, ..Faults::NONE });
+    a_credential_never_woken: [NeverWoken] => ["L3", "panic"], QUICK;
+}
