@@ -283,13 +283,9 @@ impl Turn<'_> {
         if known || !everywhere {
             return;
         }
-        if !self.frozen {
-            // Before the clocks are compared a period can't begin: the steady clock is yet to count
-            // the time that the daemon was not running, and would count it into the period.
-            let intended = self.credential.rotations.get(&shown).map(|rotation| rotation.intended_at);
-            let since = intended.filter(|_| broken(Breakage::GraceFromIntent)).unwrap_or(now);
-            self.credential.settled = Some(Settled { rotation: shown, since, grace: self.policy.grace });
-        }
+        let intended = self.credential.rotations.get(&shown).map(|rotation| rotation.intended_at);
+        let since = intended.filter(|_| broken(Breakage::GraceFromIntent)).unwrap_or(now);
+        self.credential.settled = Some(Settled { rotation: shown, since, grace: self.policy.grace, uncompared: self.frozen });
         if self.credential.current < Some(shown) {
             self.promote(shown, now);
         }
