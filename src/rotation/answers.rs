@@ -31,7 +31,8 @@ impl Turn<'_> {
         match outcome {
             ListOutcome::Failed(failed) => {
                 self.credential.listing.push(now.wall, LOOK_RETRY, failed.retry_after);
-                if failed.reason == Reason::NoSuchAccount {
+                // An account that the credential has left may be gone.
+                if failed.reason == Reason::NoSuchAccount && *account == self.policy.account {
                     self.sight.no_such_account = Some(failed.detail.clone());
                 }
                 self.failed_entry(now, Happened::ListFailed, None, &failed);
@@ -494,7 +495,8 @@ impl Turn<'_> {
                 });
             }
             RevokeOutcome::Failed(failed) => {
-                if failed.reason == Reason::NoSuchAccount {
+                let ours = self.credential.rotations.get(&id).is_some_and(|rotation| rotation.account == self.policy.account);
+                if failed.reason == Reason::NoSuchAccount && ours {
                     self.obstacle(Blocked::NoSuchAccount, failed.detail.clone());
                 }
                 if let Some(rotation) = self.credential.rotations.get_mut(&id) {

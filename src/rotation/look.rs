@@ -177,6 +177,9 @@ impl Turn<'_> {
         let retries: Vec<Timestamp> =
             self.credential.deliveries.values().filter_map(|known| known.trouble.as_ref()?.backoff.wait(now.wall)).collect();
         retries.into_iter().for_each(|at| self.wake_at(at));
+        if let Some(until) = self.credential.listing.wait(now.wall) {
+            self.wake_at(until);
+        }
         if let Some(since) =
             self.credential.latest().and_then(|(_, rotation)| rotation.missing_since.filter(|_| !rotation.vanished))
         {
