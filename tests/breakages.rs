@@ -60,7 +60,7 @@ macro_rules! breakages {
 }
 
 breakages! {
-    a_read_back_of_any_age: [StaleReadBack] => ["S1"], with(|faults| *faults = Faults { sink: 250, provider: 80, ..Faults::NONE });
+    a_read_back_of_any_age: [StaleReadBack] => ["S1"], with(|faults| *faults = Faults { sink: 80, provider: 250, late: 900, ..Faults::NONE });
     a_revocation_without_a_list: [RevokedUnlisted] => ["S7"], QUICK;
     a_late_write_ignored: [UnsettledWritesIgnored, GraceIgnored] => ["S1"], Shape { ignored: &["S2"], ..with(late_writes) };
     a_cut_off_write_taken_as_refused: [CutOffWriteRefused, GraceIgnored] => ["S1"], Shape { ignored: &["S2"], ..with(late_writes) };

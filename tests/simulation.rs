@@ -38,7 +38,7 @@ fn soak(shape: Shape, share: f64) {
     let first: u64 = std::env::var("ROTAD_SIMULATION_FIRST").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
     let seconds: u64 = std::env::var("ROTAD_SIMULATION_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20);
     let until = Instant::now() + Duration::from_secs_f64(seconds as f64 * share);
-    let (mut histories, mut days, mut turns, mut busiest) = (0_u64, 0.0, 0, 0);
+    let (mut histories, mut days, mut turns, mut busiest, mut longest) = (0_u64, 0.0, 0, 0, (0, 0));
     let mut coverage = Coverage::default();
     // By promise: the first seed, and how many.
     let mut broken: BTreeMap<&str, (u64, u32)> = BTreeMap::new();
@@ -51,9 +51,11 @@ fn soak(shape: Shape, share: f64) {
         days += report.days;
         turns += report.turns;
         busiest = busiest.max(report.busiest_hour);
+        longest = longest.max((report.turns, first + histories - 1));
         coverage.add(&report.coverage);
     }
     println!("{histories} histories, {:.0} credential-years, {turns} turns, at most {busiest} in an hour", days / 365.25);
+    println!("the longest history: seed {}, {} turns", longest.1, longest.0);
     println!("{}", coverage.table());
     println!("broken: {broken:?}");
     if let Some((seed, _)) = broken.values().next() {

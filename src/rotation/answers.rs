@@ -31,7 +31,8 @@ impl Turn<'_> {
         match outcome {
             ListOutcome::Failed(failed) => {
                 self.credential.listing.push(now.wall, LOOK_RETRY, failed.retry_after);
-                if failed.reason == Reason::NoSuchAccount {
+                // An account that the credential has left may be gone.
+                if failed.reason == Reason::NoSuchAccount && *account == self.policy.account {
                     self.sight.no_such_account = Some(failed.detail.clone());
                 }
                 self.failed_entry(now, Happened::ListFailed, None, &failed);
@@ -283,13 +284,9 @@ impl Turn<'_> {
         if known || !everywhere {
             return;
         }
-        if !self.frozen {
-            // Before the clocks are compared a period can't begin: the steady clock is yet to count
-            // the time that the daemon was not running, and would count it into the period.
-            let intended = self.credential.rotations.get(&shown).map(|rotation| rotation.intended_at);
-            let since = intended.filter(|_| broken(Breakage::GraceFromIntent)).unwrap_or(now);
-            self.credential.settled = Some(Settled { rotation: shown, since, grace: self.policy.grace });
-        }
+        let intended = self.credential.rotations.get(&shown).map(|rotation| rotation.intended_at);
+        let since = intended.filter(|_| broken(Breakage::GraceFromIntent)).unwrap_or(now);
+        self.credential.settled = Some(Settled { rotation: shown, since, grace: self.policy.grace, uncompared: self.frozen });
         if self.credential.current < Some(shown) {
             self.promote(shown, now);
         }
@@ -498,7 +495,8 @@ impl Turn<'_> {
                 });
             }
             RevokeOutcome::Failed(failed) => {
-                if failed.reason == Reason::NoSuchAccount {
+                let ours = self.credential.rotations.get(&id).is_some_and(|rotation| rotation.account == self.policy.account);
+                if failed.reason == Reason::NoSuchAccount && ours {
                     self.obstacle(Blocked::NoSuchAccount, failed.detail.clone());
                 }
                 if let Some(rotation) = self.credential.rotations.get_mut(&id) {

@@ -230,6 +230,10 @@ pub struct Settled {
     pub rotation: RotationId,
     pub since: Moment,
     pub grace: SignedDuration,
+    /// It began before the clocks were compared: the steady clock is yet to count the time that the
+    /// daemon was not running, and would count it into the period. It begins with the comparison.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub uncompared: bool,
 }
 
 /// Why a credential needs a person.

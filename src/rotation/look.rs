@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::answers::LISTS_APART;
 use super::breakage::{Breakage, broken};
-use super::credential::{Blocked, Delivery, Stage};
+use super::credential::{Block, Blocked, Delivery, Stage};
 use super::entry::Happened;
 use super::judge::{Judged, judge, rotation_named};
 use super::turn::{Action, Turn};
@@ -54,7 +54,8 @@ impl Turn<'_> {
     pub(super) fn tidy(&mut self, now: Moment) {
         self.take_deliveries(now);
         let tag = self.policy.schedule.tag();
-        if self.credential.schedule_tag != tag {
+        // The moment of a change is noted by clocks that were compared; till then only deadlines count.
+        if self.credential.schedule_tag != tag && !self.frozen {
             let changed = self.credential.schedule_tag != 0;
             self.credential.schedule_tag = tag;
             if changed {
@@ -87,6 +88,10 @@ impl Turn<'_> {
             }
         }
         credential.unsettled_while_frozen = false;
+        if let Some(settled) = credential.settled.as_mut().filter(|settled| settled.uncompared) {
+            settled.since = now;
+            settled.uncompared = false;
+        }
         credential.deliveries.values_mut().filter_map(|known| known.mended_at.as_mut()).for_each(past);
         credential.strangers_missing.values_mut().for_each(past);
         credential.scheduled_from.iter_mut().for_each(past);
@@ -153,7 +158,9 @@ impl Turn<'_> {
         let seeking = self.seeks_lost(now);
         let watching =
             self.credential.latest().is_some_and(|(_, rotation)| rotation.missing_since.is_some() && !rotation.vanished);
-        if (sweep_due || seeking || watching || !self.credential.known)
+        // What only a list shows is not over because this turn did not look.
+        let stopped = self.stopped_by_a_list().is_some();
+        if (sweep_due || seeking || watching || stopped || !self.credential.known)
             && let Some(list) = self.list(now)
         {
             return Some(list);
@@ -170,6 +177,9 @@ impl Turn<'_> {
         let retries: Vec<Timestamp> =
             self.credential.deliveries.values().filter_map(|known| known.trouble.as_ref()?.backoff.wait(now.wall)).collect();
         retries.into_iter().for_each(|at| self.wake_at(at));
+        if let Some(until) = self.credential.listing.wait(now.wall) {
+            self.wake_at(until);
+        }
         if let Some(since) =
             self.credential.latest().and_then(|(_, rotation)| rotation.missing_since.filter(|_| !rotation.vanished))
         {
@@ -179,6 +189,12 @@ impl Turn<'_> {
             }
         }
         None
+    }
+
+    /// The block that stands and that only a list can lift.
+    fn stopped_by_a_list(&self) -> Option<&Block> {
+        let lists = |block: &&Block| matches!(block.reason, Blocked::SecondInstallation | Blocked::NoSuchAccount);
+        self.credential.blocked.as_ref().filter(lists)
     }
 
     /// Whether a lost token is due to be looked for; otherwise notes when.
@@ -219,6 +235,10 @@ impl Turn<'_> {
 
     /// Notes everything seen in this turn that needs a person.
     pub(super) fn note_obstacles(&mut self) {
+        let unlisted = self.sight.complete_list(&self.policy.account).is_none();
+        if let Some(Block { reason, detail, .. }) = self.stopped_by_a_list().filter(|_| unlisted).cloned() {
+            self.obstacle(reason, detail);
+        }
         if let Some(detail) = self.sight.no_such_account.clone() {
             self.obstacle(Blocked::NoSuchAccount, detail);
         }

@@ -65,12 +65,14 @@ impl Turn<'_> {
             return Rebuilt::Wait;
         }
         self.sight.dead.extend(gone);
+        // Dead tokens alone teach nothing: what the journal knows of the deliveries stays.
+        let teaches = !self.credential.known || !live.is_empty();
         for (id, token) in live {
             if let Some((_, fingerprint)) = strangers.get(&id) {
                 self.adopt(id, token, *fingerprint, now);
             }
         }
-        self.finish_rebuild(now);
+        self.finish_rebuild(teaches, now);
         Rebuilt::Done
     }
 
@@ -121,14 +123,17 @@ impl Turn<'_> {
         });
     }
 
-    fn finish_rebuild(&mut self, now: Moment) {
+    fn finish_rebuild(&mut self, teaches: bool, now: Moment) {
         self.credential.known = true;
-        self.credential.settled = None;
+        if teaches {
+            self.credential.settled = None;
+        }
         let ids: Vec<DeliveryId> = self.policy.deliveries.keys().cloned().collect();
         for id in ids {
             let served = matches!(judge(&self.credential, self.policy, &self.sight, &id), Judged::Serves(_));
             if let Some(known) = self.credential.deliveries.get_mut(&id)
                 && served
+                && teaches
             {
                 // What it shows is the truth now, whatever the journal had confirmed there.
                 known.rolled_back = None;

@@ -186,11 +186,13 @@ impl<'a> Turn<'a> {
         if self.steps > STEPS_MAX {
             self.wake_at(now.wall + SignedDuration::from_secs(1));
         }
+        // A sweep that is overdue was tried in this turn, and is again when list and deliveries may be.
         let swept_at = self.credential.swept_at.unwrap_or(now.wall).min(now.wall);
+        let next_sweep = swept_at.checked_add(self.policy.sweep_every).ok().filter(|at| *at > now.wall);
         if broken(Breakage::NeverWoken) && self.wakes.is_empty() {
             return Action::Wait { until: Timestamp::MAX };
         }
-        self.wake_at(swept_at.checked_add(self.policy.sweep_every).unwrap_or(now.wall));
+        self.wake_at(next_sweep.unwrap_or(now.wall + self.policy.sweep_every));
         let overdue = now.wall + OVERDUE_WAIT;
         let soonest = self.wakes.iter().map(|at| if *at <= now.wall { overdue } else { *at }).min().unwrap_or(overdue);
         Action::Wait { until: soonest.max(now.wall + LEAST_WAIT) }

@@ -226,8 +226,11 @@ impl Sim<'_> {
                 place.put(self.now, Content::default(), Author::Person);
             }
         }
-        // The second installation is stopped, and what it made is removed.
-        for token in self.tokens.iter_mut().filter(|token| token.name.rotation.installation() == InstallationId(0x0bad_cafe)) {
+        // Other installations are stopped, and what they made is removed: the second one's, and those
+        // of a journal that a restored one has replaced.
+        let (installation, since) = (self.journal.installation, super::world::ms_of(self.journal.created_at));
+        let late = |token: &&mut Token| token.name.rotation.installation() != installation && token.created > since + 14 * MINUTE;
+        for token in self.tokens.iter_mut().filter(late) {
             token.ended = token.ended.or(Some((self.now, Ended::ByHand)));
         }
         for token in self.tokens.iter_mut().filter(|token| token.expires == NEVER && token.ended.is_none()) {
