@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::plain::{FAST, Plain, SLOW};
+use crate::plain::{FAST, Plain, SLOW};
 
 /// A small file system of its own, for root to mount.
 struct Disk(PathBuf);

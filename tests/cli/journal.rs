@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::support::plain::{FAST, Plain, SLOW, fingerprint};
+use crate::plain::{FAST, Plain, SLOW, fingerprint};
 
 const FILES: [&str; 3] = ["journal.db", "journal.db-wal", "journal.db-shm"];
 

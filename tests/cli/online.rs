@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
 
-use crate::support::plain::{Answer, Plain, SLOW};
+use crate::plain::{Answer, Plain, SLOW};
 
 fn probes(answer: &Answer) -> Vec<Value> {
     let report: Value = serde_json::from_str(&answer.out).unwrap_or_else(|_| panic!("{answer:?}"));
@@ -66,6 +66,20 @@ fn a_directory_that_takes_no_file_is_told_with_its_remedy() {
     let tells = |part: &str, remedy: &str| told.iter().any(|line| line.contains(part) && line.contains(remedy));
     assert!(tells("journal", "create it"), "{told:?}");
     assert!(tells("sinks", "create"), "{told:?}");
+}
+
+#[test]
+fn a_directory_of_somebody_else_is_told_with_its_remedy() {
+    let plain = Plain::start();
+    plain.configure_with(&["etl"], SLOW);
+    std::fs::set_permissions(plain.path("admin-token"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let answer = plain.ask_as_nobody(&["check", "--online", "--json"]);
+    assert_eq!(answer.code, 1, "{answer:?}");
+    let told = found(&answer, "wrong");
+    let tells = |part: &str, remedy: &str| told.iter().any(|line| line.contains(part) && line.contains(remedy));
+    assert!(tells("journal", "owned by the user that rotad runs as"), "{told:?}");
+    assert!(tells("sinks", "65534"), "{told:?}");
+    assert!(answer.err.contains("others can read") || answer.err.contains("admin-token"), "{answer:?}");
 }
 
 #[test]

@@ -1,9 +1,6 @@
 //! Bad input ends with status 2 and says what is wrong, where, and what would be right.
 
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
-
-use crate::support::plain::{Answer, Plain, SLOW};
+use crate::plain::{Plain, SLOW};
 
 /// `check` and `run` refuse `text` alike, with each of `words`; nothing was begun.
 fn refused(plain: &Plain, text: &str, words: &[&str]) {
@@ -41,11 +38,15 @@ fn a_slip_of_the_pen_is_refused_with_what_was_meant() {
     refused(&plain, &etl(&plain, "every = 5"), &["`every`", "whole number", "in quotes", "rotad.toml:"]);
     refused(&plain, &etl(&plain, "evry = \"4m\""), &["evry", "every"]);
     refused(&plain, &etl(&plain, SLOW).replace("sink = \"disk\"", "sink = \"dsik\""), &["dsik", "disk"]);
-    refused(&plain, &etl(&plain, SLOW).replace("[sink.disk.file]", "[sink.disk.fiel]"), &["fiel", "`file`"]);
+    refused(
+        &plain,
+        &etl(&plain, SLOW).replace("[sink.disk.file]", "[sink.disk.fiel]"),
+        &["fiel", "did you mean `[sink.disk.file]`"],
+    );
     refused(&plain, &etl(&plain, SLOW).replace("[sink.disk.file]", "[sink.disk.redis]"), &["redis", "aws", "vault", "file"]);
     refused(&plain, &(etl(&plain, SLOW) + "\n[credential"), &["rotad.toml:"]);
     let many = etl(&plain, "evry = \"4m\"").replace("sink = \"disk\"", "sink = \"dsik\"");
-    refused(&plain, &many, &["evry", "dsik", "2 errors"]);
+    refused(&plain, &many, &["evry", "dsik", "3 errors"]);
 }
 
 #[test]
@@ -54,17 +55,10 @@ fn an_admin_token_that_cannot_be_read_is_refused() {
     let elsewhere = |path: &str| etl(&plain, SLOW).replace("/admin-token\"", path);
     refused(&plain, &elsewhere("/sinks\""), &["admin", "sinks", "directory"]);
     refused(&plain, &elsewhere("/nowhere\""), &["admin", "nowhere"]);
-    // Root reads everything, so another user asks; that one must reach the binary and the configuration.
+    // Root reads everything, so another user asks.
     plain.configure(&etl(&plain, SLOW));
-    std::fs::set_permissions(plain.path(""), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let binary = plain.path("rotad-binary");
-    if std::fs::hard_link(env!("CARGO_BIN_EXE_rotad"), &binary).is_err() {
-        std::fs::copy(env!("CARGO_BIN_EXE_rotad"), &binary).unwrap();
-    }
     for command in ["check", "run"] {
-        let mut asked = std::process::Command::new(&binary);
-        asked.arg(command).env("ROTAD_CONFIG", plain.path("rotad.toml")).uid(65_534).gid(65_534);
-        Answer::of(&mut asked).complains(2, &["admin", "admin-token", "can't be read"]);
+        plain.ask_as_nobody(&[command]).complains(2, &["admin", "admin-token", "can't be read"]);
     }
 }
 

@@ -1,8 +1,9 @@
 //! A new configuration comes into force by SIGHUP, or by itself within seconds of its file's change.
 
 use rustix::process::Signal;
+use serde_json::json;
 
-use crate::support::plain::{Plain, SLOW};
+use crate::plain::{Plain, SLOW};
 
 const SUCCESSFUL: &str = "rotad_config_last_reload_successful";
 
@@ -61,19 +62,39 @@ fn letting_go_of_many_waits_for_a_persons_word() {
 }
 
 #[test]
+fn a_credential_that_comes_back_while_its_turn_hangs_has_one_turn() {
+    let plain = Plain::start();
+    plain.configure_with(&["one", "two"], SLOW);
+    plain.misbehave(&json!({ "misbehaviour": { "delay": { "seconds": 8 } }, "operations": ["create_token"] }));
+    let mut rotad = plain.rotad();
+    plain.until("the requests under way", || plain.log().matches("intended").count() == 2);
+    plain.configure_with(&["one"], SLOW);
+    rotad.signal(Signal::HUP);
+    plain.until("the reload", || plain.log().contains("let go, its tokens"));
+    plain.configure_with(&["one", "two"], SLOW);
+    rotad.signal(Signal::HUP);
+    plain.until("the delivery", || plain.served("one").is_some() && plain.served("two").is_some());
+    plain.until("the next look", || plain.line("two")["state"] == "current");
+    assert_eq!(plain.issued(), 2, "{}", plain.log());
+    assert!(!plain.log().contains("another writer"), "{}", plain.log());
+    assert!(plain.http("/api/v1/status").1.contains("\"name\":\"two\""));
+    rotad.stop();
+}
+
+#[test]
 fn a_section_that_needs_a_restart_is_named() {
     let plain = Plain::start();
     plain.configure_with(&["one"], SLOW);
     let mut rotad = plain.rotad_delivering(&["one"]);
-    for (before, after, section) in
-        [("journal.db", "other.db", "`[journal]`"), ("127.0.0.1:0", "127.0.0.2:0", "`[server]`"), ("\"test\"", "\"prod\"", "deployment")]
-    {
+    for (before, after, section) in [
+        ("journal.db", "other.db", "`[journal]`"),
+        ("127.0.0.1:0", "127.0.0.2:0", "`[server]`"),
+        ("\"test\"", "\"prod\"", "deployment"),
+    ] {
         let text = plain.head() + &plain.credential("one", SLOW) + &plain.credential("two", SLOW);
         plain.configure(&text.replace(before, after));
         rotad.signal(Signal::HUP);
-        plain.until("the refusal", || {
-            plain.log().lines().any(|line| line.contains(section) && line.contains("needs a restart"))
-        });
+        plain.until("the refusal", || plain.log().lines().any(|line| line.contains(section) && line.contains("needs a restart")));
         assert_eq!(plain.metric(SUCCESSFUL), Some(0.0));
     }
     assert!(plain.served("two").is_none() && !plain.path("journal/other.db").exists());

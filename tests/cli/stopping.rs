@@ -3,7 +3,7 @@
 use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
 
-use crate::support::plain::{FAST, Plain, SLOW, fingerprint};
+use crate::plain::{FAST, Plain, SLOW, fingerprint};
 
 #[test]
 fn an_idle_daemon_stops_and_the_next_one_issues_nothing_new() {
