@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{Ended, complain, load, offline_fleet, runtime, say};
+use super::{Ended, block_on, complain, load, offline_fleet, say};
 use crate::clock::Clock;
 use crate::daemon::journal_path;
 use crate::engine::Roster;
@@ -46,10 +46,10 @@ pub fn run(path: &Path, arguments: &Arguments) -> Result<(), Ended> {
     let config = load(path)?;
     config.warnings.iter().for_each(|warning| complain(&warning.to_string()));
     let (credentials, warnings) = (config.credentials.len(), config.warnings.len());
-    let probes = runtime()?.block_on(async {
+    let probes = block_on(async {
         let fleet = offline_fleet(config, Arc::new(Clock::new())).await?;
         anyhow::Ok(if arguments.online { probe(&fleet).await } else { Vec::new() })
-    })?;
+    })??;
     let wrong = probes.iter().filter(|probe| probe.outcome == Outcome::Wrong).count();
     if arguments.json {
         let report = serde_json::json!({ "credentials": credentials, "warnings": warnings, "probes": probes });

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Ended, Log, runtime, say};
+use super::{Ended, Log, block_on, say};
 use crate::clock::Clock;
 use crate::config::{self, System};
 use crate::daemon::Daemon;
@@ -96,7 +96,7 @@ impl Witness for Narrator {
 pub fn run(arguments: &Arguments) -> Result<(), Ended> {
     hardening::harden().context("the process can't be hardened")?;
     arguments.log.start(Some("error"))?;
-    runtime()?.block_on(play(arguments))
+    block_on(play(arguments))?
 }
 
 async fn play(arguments: &Arguments) -> Result<(), Ended> {

@@ -136,14 +136,18 @@ async fn offline_fleet(config: Config, clock: Arc<Clock>) -> anyhow::Result<Flee
     Fleet::open(Arc::new(config), &surroundings, None).await.map_err(anyhow::Error::msg)
 }
 
-/// The runtime of every command that speaks to the network.
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
+/// Runs what speaks to the network to its end. Threads that wait for a file system that hangs can't be
+/// ended, and must not hold up the end of the process.
+fn block_on<T>(future: impl Future<Output = T>) -> std::io::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let outcome = runtime.block_on(future);
+    runtime.shutdown_background();
+    Ok(outcome)
 }
 
 #[cfg(feature = "stand-in")]
 fn stand_in(arguments: crate::motherduck::stand_in::Arguments) -> Result<(), Ended> {
-    Ok(runtime()?.block_on(crate::motherduck::stand_in::run_cli(arguments))?)
+    Ok(block_on(crate::motherduck::stand_in::run_cli(arguments))??)
 }
 
 /// Writes data for the caller. A reader that went away is not an error of ours.

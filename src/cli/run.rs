@@ -8,7 +8,7 @@ use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
-use super::{Ended, Log, load, runtime};
+use super::{Ended, Log, block_on, load};
 use crate::config::{self, Config};
 use crate::daemon::{Daemon, look_every};
 use crate::engine::Witness;
@@ -32,7 +32,7 @@ pub fn run(path: &Path, log: &Log) -> Result<(), Ended> {
     log.start(None)?;
     let config = load(path)?;
     config.warnings.iter().for_each(|warning| warn!("{warning}"));
-    runtime()?.block_on(serve(path, config))?;
+    block_on(serve(path, config))??;
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::{Ended, load, offline_fleet, runtime, say};
+use super::{Ended, block_on, load, offline_fleet, say};
 use crate::clock::Clock;
 use crate::daemon::journal_path;
 use crate::engine::{Roster, summarize};
@@ -59,13 +59,13 @@ pub fn run(path: &Path, arguments: &Arguments) -> Result<(), Ended> {
     let config = load(path)?;
     let clock = Arc::new(Clock::new());
     let now = clock.now().wall;
-    runtime()?.block_on(async {
+    block_on(async {
         let fleet = offline_fleet(config, clock).await?;
         let journal = SqliteJournal::open_read_only(journal_path(fleet.config())?)?;
         let status = gather(&fleet, &journal, now).await?;
         say(&if arguments.json { serde_json::to_string_pretty(&status)? + "\n" } else { table(&status) });
         Ok(())
-    })
+    })?
 }
 
 async fn gather(fleet: &Fleet, journal: &dyn Journal, now: Timestamp) -> anyhow::Result<Status> {

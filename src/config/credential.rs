@@ -187,6 +187,9 @@ impl<'d> Draft<'d> {
             labels,
             mode: section.choice("mode", MODES),
             renamed_from: section.text("renamed_from").and_then(|at| {
+                if let Some(refusal) = gaps::missing(Feature::RenamedFrom) {
+                    sheet.error_alone(&at.span, refusal);
+                }
                 let name = parts::name(sheet, "a credential", at)?;
                 name.parse().ok()
             }),

@@ -8,6 +8,7 @@ pub enum Feature {
     VerifyConnect,
     OrganizationPostgres,
     ControlSocket,
+    RenamedFrom,
 }
 
 /// What is missing, and what the refusal says.
@@ -16,6 +17,10 @@ pub const GAPS: &[(Feature, &str)] = &[
     (Feature::VerifyConnect, "`verify = \"connect\"` is not supported yet; use `list` or `self`"),
     (Feature::OrganizationPostgres, "`postgres` is not supported yet: only `verify = \"connect\"` would use it; leave it out"),
     (Feature::ControlSocket, "`control` is not supported yet: no command is served on a socket; leave it out"),
+    (
+        Feature::RenamedFrom,
+        "`renamed_from` is not supported yet: keep the old name, or let the new one begin anew with `take_over = true` at its places",
+    ),
 ];
 
 /// The refusal, where the feature is missing.

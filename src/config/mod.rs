@@ -172,7 +172,7 @@ fn config(root: &Section<'_>, world: &dyn Surroundings) -> Option<Config> {
     let organizations = sections::organizations(sheet, &found_organizations, world);
     let found_sinks = named(root, "sink", "[sink.disk.file]", false);
     let drafted_sinks = sink::sinks(sheet, &found_sinks, world);
-    let journal = sections::journal(&sections::optional(root, "journal", sections::JOURNAL_KEYS, &empty));
+    let journal = sections::journal(&sections::optional(root, "journal", sections::JOURNAL_KEYS, &empty), world);
     let server = sections::server(&sections::optional(root, "server", sections::SERVER_KEYS, &empty));
 
     let found_credentials = named(root, "credential", "[credential.etl]", true);

@@ -12,7 +12,7 @@ use super::gaps::{self, Feature};
 use super::parts;
 use super::problem::{Sheet, Span, quoted};
 use super::reader::{Entry, Field, Section, described};
-use super::surroundings::Surroundings;
+use super::surroundings::{FileFact, Surroundings};
 use crate::secret::SecretSource;
 
 pub(super) const ORGANIZATION_KEYS: &[&str] = &["admin_token", "api_url", "postgres", "requests_per_second", "max_in_flight"];
@@ -139,7 +139,7 @@ pub(super) fn optional<'d>(
     Section::new(root.sheet, table, label, span, known)
 }
 
-pub(super) fn journal(section: &Section<'_>) -> Option<Journal> {
+pub(super) fn journal(section: &Section<'_>, world: &dyn Surroundings) -> Option<Journal> {
     let url = section.text("url");
     if url.is_absent() {
         return Some(Journal::Sqlite(PathBuf::from(JOURNAL_URL.trim_start_matches("sqlite:"))));
@@ -149,7 +149,12 @@ pub(super) fn journal(section: &Section<'_>) -> Option<Journal> {
             // `sqlite:///path` is common elsewhere and means the same.
             let path = path.strip_prefix("//").unwrap_or(path);
             if path.starts_with('/') && !path.ends_with('/') && !path.contains('?') {
-                return Some(Journal::Sqlite(PathBuf::from(path)));
+                let path = PathBuf::from(path);
+                if world.file(&path) == FileFact::Directory {
+                    let message = format!("the journal `{}` is a directory", path.display());
+                    section.sheet.error(&at.span, message, "give the path of a file in it, such as `…/journal.db`");
+                }
+                return Some(Journal::Sqlite(path));
             }
             let message = format!("`url` is {}, without the absolute path of a file", quoted(at.value));
             section.sheet.error(&at.span, message, format!("such as `{JOURNAL_URL}`"));

@@ -135,6 +135,11 @@ impl Engine {
         values.entry(name.clone()).or_default().insert(rotation, value);
     }
 
+    /// Wipes the values of a credential that was let go.
+    fn forget_values(&self, name: &CredentialName) {
+        self.values.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
     fn observe_sink(&self, delivery: &DeliveryId, operation: SinkOperation, began: Moment) {
         if let Some(kind) = sink_of(delivery) {
             let took = self.clock.now().wall.duration_since(began.wall).max(SignedDuration::ZERO);

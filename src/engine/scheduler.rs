@@ -60,6 +60,8 @@ struct Slot {
     held_up: bool,
     /// Had its first turn since the start.
     swept: bool,
+    /// Let go while its turn is under way: it goes when that ends, so that it never has two if it comes back before.
+    let_go: bool,
 }
 
 /// The schedule of every configured credential.
@@ -139,8 +141,13 @@ impl Scheduler {
         for (index, name) in names.into_iter().enumerate() {
             let spread = SignedDuration::from_millis(i64::try_from(index).unwrap_or(0) * 1000 / START_PER_SECOND);
             let soon = now + spread;
-            if self.slots.contains_key(&name) {
-                // Looked at soon under the new configuration, unless a turn is under way.
+            if let Some(slot) = self.slots.get_mut(&name) {
+                if std::mem::take(&mut slot.let_go)
+                    && let Some(member) = self.roster.member(&name)
+                {
+                    self.engine.board.put(&name, Summary::new(member.organization));
+                }
+                // Looked at soon under the new configuration, or after the turn that is under way.
                 self.wake(&name, soon);
                 continue;
             }
@@ -158,6 +165,7 @@ impl Scheduler {
                 again: false,
                 held_up: false,
                 swept: false,
+                let_go: false,
             };
             self.unswept += 1;
             self.asleep.insert((slot.wake_at, name.clone()));
@@ -170,10 +178,19 @@ impl Scheduler {
     }
 
     fn remove(&mut self, name: &CredentialName) {
-        let Some(slot) = self.slots.remove(name) else { return };
-        self.asleep.remove(&(slot.wake_at, name.clone()));
-        self.ready.remove(&(slot.deadline_at, name.clone()));
+        let Some(slot) = self.slots.get_mut(name) else { return };
+        if std::mem::replace(&mut slot.let_go, true) {
+            return;
+        }
         self.unswept -= usize::from(!slot.swept);
+        // It is not waited for any more, and if it comes back it is not waited for again.
+        slot.swept = true;
+        if !slot.running {
+            self.asleep.remove(&(slot.wake_at, name.clone()));
+            self.ready.remove(&(slot.deadline_at, name.clone()));
+            self.slots.remove(name);
+            self.engine.forget_values(name);
+        }
         self.engine.board.remove(name);
         info!(credential = %name, "no longer configured: let go, its tokens are left to expire");
     }
@@ -255,6 +272,11 @@ impl Scheduler {
             }
         };
         let Some(slot) = self.slots.get_mut(&name) else { return };
+        if slot.let_go {
+            self.slots.remove(&name);
+            self.engine.forget_values(&name);
+            return;
+        }
         slot.running = false;
         let again = std::mem::take(&mut slot.again);
         slot.wake_at = if again { self.engine.clock.now().wall } else { ended.wake_at };

@@ -280,7 +280,8 @@ impl Turn<'_> {
         }
         let Some(Judged::Serves(shown)) = judged.first().cloned() else { return };
         let everywhere = judged.iter().all(|judged| *judged == Judged::Serves(shown)) || broken(Breakage::PromotedAfterFirst);
-        let known = self.credential.settled.is_some_and(|settled| !broken(Breakage::GraceNotRestarted) || settled.rotation == shown);
+        let known =
+            self.credential.settled.is_some_and(|settled| !broken(Breakage::GraceNotRestarted) || settled.rotation == shown);
         if known || !everywhere {
             return;
         }

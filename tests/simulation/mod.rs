@@ -63,7 +63,10 @@ pub fn run_as(seed: u64, traced: bool, shape: &Shape) -> Report {
 pub fn explain(seed: u64, shape: &Shape) -> String {
     let report = run_as(seed, true, shape);
     let Some(violation) = report.violation else { return format!("seed {seed}: no violation") };
-    let from = report.trace.len().saturating_sub(std::env::var("ROTAD_SIMULATION_LINES").ok().and_then(|lines| lines.parse().ok()).unwrap_or(120));
+    let from = report
+        .trace
+        .len()
+        .saturating_sub(std::env::var("ROTAD_SIMULATION_LINES").ok().and_then(|lines| lines.parse().ok()).unwrap_or(120));
     let mut text = format!("seed {seed}: {} broken at {}: {}\n", violation.promise, clock(violation.at), violation.detail);
     for line in &report.trace[from..] {
         text += line;

@@ -154,7 +154,10 @@ impl Scene<'_> {
                 return Err(("S1", format!("t{index} is revoked, and `{place}` did not positively show a rotation of ours")));
             };
             if shows <= rotation || shown.is_some_and(|other| other != shows) {
-                return Err(("S1", format!("t{index} is revoked, and `{place}` showed {shows}, not one later rotation everywhere")));
+                return Err((
+                    "S1",
+                    format!("t{index} is revoked, and `{place}` showed {shows}, not one later rotation everywhere"),
+                ));
             }
             shown = Some(shows);
         }
@@ -217,10 +220,9 @@ impl Scene<'_> {
             never && self.looks.get(*place).is_some_and(|look| self.rotation_of(look.value).is_none_or(|shows| shows < newest))
         });
         match missing {
-            Some(place) if !self.was_rolled_back() => Err((
-                "S6",
-                format!("{rotation} is asked for before the deadline, and t{index} was never brought to `{place}`"),
-            )),
+            Some(place) if !self.was_rolled_back() => {
+                Err(("S6", format!("{rotation} is asked for before the deadline, and t{index} was never brought to `{place}`")))
+            }
             _ => Ok(()),
         }
     }
@@ -228,7 +230,9 @@ impl Scene<'_> {
     fn was_rolled_back(&self) -> bool {
         self.policy.deliveries.keys().any(|id| {
             let place = self.places.iter().find(|place| place.id == *id);
-            place.is_some_and(|place| place.versions.iter().rev().take(6).any(|version| version.author == super::world::Author::Person))
+            place.is_some_and(|place| {
+                place.versions.iter().rev().take(6).any(|version| version.author == super::world::Author::Person)
+            })
         })
     }
 
@@ -239,7 +243,8 @@ impl Scene<'_> {
         let ours = |index: &usize| self.tokens.get(*index).is_some_and(|token| token.name.owner == self.policy.owner);
         let newest = served.chain(held).filter(ours).max_by_key(|index| self.tokens[*index].name.rotation)?;
         let token = &self.tokens[newest];
-        let fit = self.memo.newest.is_some_and(|known| known == token.name.rotation) || !self.in_hand.contains_key(&token.name.rotation);
+        let fit = self.memo.newest.is_some_and(|known| known == token.name.rotation)
+            || !self.in_hand.contains_key(&token.name.rotation);
         let later_known = self.memo.newest.is_some_and(|known| known > token.name.rotation);
         // A later token that was issued and is nowhere: its value is gone, so another is due.
         (token.is_live(self.now) && fit && !later_known && token.account == super::setup::account_index(&self.policy.account))
@@ -252,7 +257,10 @@ impl Scene<'_> {
             let version = place.now();
             // A place whose reads lag may have shown, for so long, what was there before.
             if place.value() == Some(index) && version.since < sent - READ_BACK_AGE - place.lag {
-                return Err(("S1", format!("t{index} was revoked while `{}` served it since {}", place.id, stamp(version.since))));
+                return Err((
+                    "S1",
+                    format!("t{index} was revoked while `{}` served it since {}", place.id, stamp(version.since)),
+                ));
             }
         }
         Ok(())

@@ -483,7 +483,8 @@ mod tests {
     fn a_place_made_anew_waits_for_what_still_runs_on_its_path() {
         let sink = Sink::new(&Config::default());
         let place = |name: &str| {
-            let target = Target { path: format!("/run/{name}").into(), format: Format::Raw, mode: 0o600, owner: None, group: None };
+            let target =
+                Target { path: format!("/run/{name}").into(), format: Format::Raw, mode: 0o600, owner: None, group: None };
             sink.place(target).unwrap()
         };
         let running = Arc::clone(&place("one").0.turn).try_lock_owned().unwrap();

@@ -1,0 +1,100 @@
+//! A journal that can't be written: nothing is issued then, and it goes on by itself once it can.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::plain::{FAST, Plain, SLOW};
+
+/// A small file system of its own, for root to mount.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn mount(at: PathBuf) -> Self {
+        let disk = Self(at);
+        disk.call("mount", &["-t", "tmpfs", "-o", "size=2m", "rotad-test"]);
+        disk
+    }
+
+    fn call(&self, program: &str, arguments: &[&str]) {
+        let output = Command::new(program).args(arguments).arg(&self.0).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "this test needs root, for a small file system: {told}");
+    }
+
+    /// Leaves no room at all.
+    fn fill(&self) {
+        use std::io::Write;
+        let mut file = std::fs::File::options().create(true).append(true).open(self.0.join("filler")).unwrap();
+        for block in [64 * 1024, 4096, 1] {
+            while file.write_all(&vec![0; block]).is_ok() {}
+        }
+    }
+
+    fn make_room(&self) {
+        std::fs::remove_file(self.0.join("filler")).unwrap();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).output();
+    }
+}
+
+#[test]
+fn a_disk_that_is_full_or_read_only_at_the_start_is_said_in_a_sentence() {
+    let plain = Plain::start();
+    plain.configure_with(&["etl"], SLOW);
+    let disk = Disk::mount(plain.path("journal"));
+    disk.fill();
+    plain.ask(&["run"]).complains(1, &["full", "make room", "journal"]);
+    disk.make_room();
+    disk.call("mount", &["-o", "remount,ro"]);
+    plain.ask(&["run"]).complains(1, &["read-only", "journal"]);
+    assert_eq!(plain.issued(), 0);
+}
+
+#[test]
+fn while_the_disk_is_full_nothing_is_issued_and_room_is_all_it_takes() {
+    let plain = Plain::start();
+    plain.configure_with(&["etl"], FAST);
+    let disk = Disk::mount(plain.path("journal"));
+    let mut rotad = plain.rotad_delivering(&["etl"]);
+    plain.until("readiness", || plain.ready().0 == 200);
+    disk.fill();
+    plain.until("the end of readiness", || plain.ready().0 == 503);
+    let reason = plain.ready().1;
+    assert!(reason.contains("journal can't be written"), "{reason}");
+    let (issued, revoked) = (plain.issued(), plain.revoked());
+    // Two due times pass.
+    std::thread::sleep(Duration::from_secs(9));
+    assert_eq!((plain.issued(), plain.revoked()), (issued, revoked), "{}", plain.log());
+    assert_eq!(plain.ready().0, 503);
+    assert_eq!(plain.metric("rotad_revocations_frozen{reason=\"journal_unwritable\"}"), Some(1.0));
+    assert!(plain.serves_live("etl"));
+    assert!(plain.log().contains("make room"), "{}", plain.log());
+    disk.make_room();
+    plain.until("readiness", || plain.ready().0 == 200);
+    plain.until("the next rotation", || plain.issued() > issued && plain.revoked() > revoked);
+    assert!(plain.serves_live("etl"));
+    rotad.stop();
+}
+
+#[test]
+fn a_journal_that_is_taken_away_stops_the_work_until_it_is_back() {
+    let plain = Plain::start();
+    plain.configure_with(&["etl"], FAST);
+    let mut rotad = plain.rotad_delivering(&["etl"]);
+    plain.until("readiness", || plain.ready().0 == 200);
+    std::fs::rename(plain.path("journal/journal.db"), plain.path("journal/away")).unwrap();
+    plain.until("the end of readiness", || plain.ready().0 == 503);
+    let issued = plain.issued();
+    std::thread::sleep(Duration::from_secs(6));
+    assert_eq!(plain.issued(), issued, "{}", plain.log());
+    assert!(plain.log().contains("deleted or replaced while rotad runs"), "{}", plain.log());
+    std::fs::rename(plain.path("journal/away"), plain.path("journal/journal.db")).unwrap();
+    plain.until("the next rotation", || plain.issued() > issued);
+    assert_eq!(plain.ready().0, 200);
+    rotad.stop();
+}

@@ -1,0 +1,13 @@
+//! The real binary as a user and an operator meet it: bad input, probes, full disks, stops, reloads,
+//! lost journals, and what is told of all that.
+
+#[path = "../support/plain.rs"]
+mod plain;
+
+mod disk;
+mod journal;
+mod online;
+mod refusals;
+mod reloading;
+mod stopping;
+mod watching;

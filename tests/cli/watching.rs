@@ -1,0 +1,101 @@
+//! What a running daemon tells: status, metrics, and never a secret.
+
+use crate::plain::{FAST, Plain, SLOW};
+
+#[test]
+fn status_tells_the_same_whether_the_daemon_runs_or_not() {
+    let plain = Plain::start();
+    plain.configure_with(&["etl", "odd"], SLOW);
+    plain.ask(&["status"]).complains(1, &["journal.db", "has not run yet"]);
+    std::fs::write(plain.path("sinks/odd"), "planted-by-hand").unwrap();
+    let mut rotad = plain.rotad_delivering(&["etl"]);
+    plain.until("the block", || plain.line("odd")["blocked"] == "take_over_needed");
+    plain.until("the delivery", || plain.line("etl")["state"] == "current");
+    let running = plain.status();
+    let text = plain.ask(&["status"]).out;
+    for word in ["CREDENTIAL", "etl", "1 of 1", "odd", "blocked since", "take_over"] {
+        assert!(text.contains(word), "`{word}` is not in:\n{text}");
+    }
+    assert!(text.find("odd").unwrap() < text.find("etl").unwrap(), "what is blocked comes first:\n{text}");
+    rotad.stop();
+    let stopped = plain.status();
+    assert_eq!(running["credentials"], stopped["credentials"]);
+    let block = plain.line("odd")["block"].clone();
+    assert!(block["detail"].as_str().is_some_and(|detail| detail.contains("take_over = true")), "{block}");
+    assert_eq!(plain.served("odd").as_deref(), Some("planted-by-hand"));
+    assert!(!(text + &running.to_string() + &plain.log()).contains("planted-by-hand"));
+}
+
+#[test]
+fn metrics_count_what_was_done() {
+    let plain = Plain::start();
+    plain.configure_with(&["etl"], FAST);
+    let mut rotad = plain.rotad_delivering(&["etl"]);
+    plain.until("two revocations", || plain.revoked() >= 2);
+    plain.until("their count", || plain.metric("rotad_revocations_total{outcome=\"revoked\"}") >= Some(2.0));
+    let value = |series: &str| plain.metric(series).unwrap_or_else(|| panic!("no {series}:\n{}", plain.http("/metrics").1));
+    assert!(value("rotad_rotations_total{outcome=\"succeeded\"}") >= 3.0);
+    assert!(value("rotad_deliveries_total{outcome=\"confirmed\",sink=\"file\"}") >= 3.0);
+    assert!(value("rotad_rotation_margin_seconds_count") >= 2.0);
+    assert!(value("rotad_journal_commit_duration_seconds_count") >= 3.0);
+    assert!(value("rotad_sink_request_duration_seconds_count{operation=\"write\",sink=\"file\"}") >= 3.0);
+    assert!(value("rotad_provider_requests_total{code=\"200\",operation=\"issue\"}") >= 3.0, "{}", plain.http("/metrics").1);
+    let heartbeat = value("rotad_scheduler_heartbeat_timestamp_seconds");
+    let survival = value("rotad_survival_deadline_timestamp_seconds");
+    assert!(survival > heartbeat && survival < heartbeat + 601.0, "{survival} {heartbeat}");
+    assert!(value("rotad_token_expiry_timestamp_seconds{credential=\"etl\"}") >= survival);
+    assert!(value("rotad_deadline_timestamp_seconds{credential=\"etl\"}") < survival);
+    for series in
+        ["rotad_lost", "rotad_orphans", "rotad_unknown_tokens", "rotad_foreign_tokens", "rotad_credentials_past_deadline"]
+    {
+        assert_eq!(value(series), 0.0, "{series}");
+    }
+    assert_eq!(value("rotad_clock_jumps_total"), 0.0);
+    assert!(value("rotad_clock_skew_seconds").abs() < 60.0);
+    assert_eq!(value(&format!("rotad_build_info{{version=\"{}\",revision=\"unknown\"}}", env!("CARGO_PKG_VERSION"))), 1.0);
+    assert_eq!(plain.http("/healthz").0, 200);
+    rotad.stop();
+}
+
+#[test]
+fn no_secret_leaves_by_any_way() {
+    let plain = Plain::start();
+    plain.configure_with(&["etl"], FAST);
+    let mut rotad = plain.rotad_with(&["--log", "trace"]);
+    let mut secrets = vec![std::fs::read_to_string(plain.path("admin-token")).unwrap().trim().to_owned()];
+    plain.until("two revocations", || {
+        secrets.extend(plain.served("etl").filter(|value| secrets.last() != Some(value)));
+        plain.revoked() >= 2
+    });
+    let process = format!("/proc/{}", rotad.0.id());
+    let limits = std::fs::read_to_string(format!("{process}/limits")).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+    for task in std::fs::read_dir(format!("{process}/task")).unwrap() {
+        let children = std::fs::read_to_string(task.unwrap().path().join("children")).unwrap();
+        assert_eq!(children, "", "the daemon has children");
+    }
+    let mut told = vec![
+        ("metrics", plain.http("/metrics").1.into_bytes()),
+        ("status page", plain.http("/api/v1/status").1.into_bytes()),
+        ("status", plain.ask(&["status", "--json"]).out.into_bytes()),
+        ("environment", std::fs::read(format!("{process}/environ")).unwrap()),
+        ("arguments", std::fs::read(format!("{process}/cmdline")).unwrap()),
+    ];
+    rotad.stop();
+    let log = plain.log();
+    assert!(log.contains("DEBUG rotad::"), "the log is not at its lowest level");
+    told.push(("log", log.into_bytes()));
+    for entry in std::fs::read_dir(plain.path("journal")).unwrap() {
+        told.push(("journal", std::fs::read(entry.unwrap().path()).unwrap()));
+    }
+    assert!(secrets.len() >= 3 && secrets.iter().all(|secret| secret.len() > 20), "{} secrets", secrets.len());
+    for (place, bytes) in &told {
+        for secret in &secrets {
+            assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "a secret stands in the {place}");
+        }
+    }
+    let mut left: Vec<_> = std::fs::read_dir(plain.path("sinks")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, [".etl.rotad", "etl"], "something is left beside the file");
+}

@@ -1,0 +1,344 @@
+//! The real binary beside a stand-in for the API, with the file sink alone: what a user and an
+//! operator meet, without servers of others.
+#![allow(dead_code)] // each test takes what it needs
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// How long anything may take on a busy machine before a test gives up.
+const PATIENCE: Duration = Duration::from_secs(90);
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The one account of the stand-in.
+pub const ACCOUNT: &str = "etl_test";
+
+/// A pace at which a token is replaced while a test waits.
+pub const FAST: &str = "every = \"4s\"\ngrace = \"2s\"";
+/// A pace at which nothing becomes due while a test runs.
+pub const SLOW: &str = "ttl = \"30d\"\nevery = \"20d\"\ngrace = \"2d\"";
+
+/// A child process that does not outlive the test.
+pub struct Process(pub Child);
+
+impl Process {
+    pub fn kill(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.0), signal).unwrap();
+    }
+
+    /// Asks it to stop, and gives its exit status; `None` if it did not end within `limit`.
+    pub fn terminate(&mut self, limit: Duration) -> Option<std::process::ExitStatus> {
+        self.signal(rustix::process::Signal::TERM);
+        for _ in 0..limit.as_millis() / 20 {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return Some(status);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        None
+    }
+
+    /// Stops it as an operator does, within the 20 s that are promised.
+    pub fn stop(&mut self) {
+        let ended = self.terminate(Duration::from_secs(20)).expect("SIGTERM ends the daemon within 20 s");
+        assert!(ended.success(), "{ended}");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Everything around rotad.
+pub struct Plain {
+    directory: tempfile::TempDir,
+    stand_in: Process,
+    api: String,
+}
+
+impl Plain {
+    pub fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["sinks", "journal"] {
+            std::fs::create_dir(directory.path().join(name)).unwrap();
+        }
+        let (stand_in, api) = start_stand_in(directory.path());
+        Self { directory, stand_in, api }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Everything but credentials.
+    pub fn head(&self) -> String {
+        let (directory, api) = (self.directory.path().display(), &self.api);
+        format!(
+            r#"deployment = "test"
+
+[organization.main]
+admin_token = {{ file = "{directory}/admin-token" }}
+api_url = "{api}"
+requests_per_second = 100
+
+[journal]
+url = "sqlite:{directory}/journal/journal.db"
+
+[server]
+listen = "127.0.0.1:0"
+
+[limits]
+rotations_per_minute = 600
+revocations_per_minute = 600
+
+[sink.disk.file]
+
+[defaults]
+ttl = "10m"
+"#
+        )
+    }
+
+    /// A credential that is delivered to `sinks/NAME`.
+    pub fn credential(&self, name: &str, pace: &str) -> String {
+        let path = self.path("sinks").join(name);
+        format!(
+            "\n[credential.{name}]\naccount = \"{ACCOUNT}\"\n{pace}\ndeliver = [{{ sink = \"disk\", path = \"{}\" }}]\n",
+            path.display()
+        )
+    }
+
+    pub fn configure(&self, text: &str) {
+        // As an orchestrator does it: another file takes the name.
+        std::fs::write(self.path("rotad.toml.new"), text).unwrap();
+        std::fs::rename(self.path("rotad.toml.new"), self.path("rotad.toml")).unwrap();
+    }
+
+    /// A head and these credentials, all at one pace.
+    pub fn configure_with(&self, names: &[&str], pace: &str) {
+        let credentials: String = names.iter().map(|name| self.credential(name, pace)).collect();
+        self.configure(&(self.head() + &credentials));
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rotad"));
+        command.args(arguments).env("ROTAD_CONFIG", self.path("rotad.toml")).env_remove("RUST_LOG").stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command to its end.
+    pub fn ask(&self, arguments: &[&str]) -> Answer {
+        Answer::of(&mut self.command(arguments))
+    }
+
+    /// Runs a command as a user who owns nothing; that one must reach the binary and the configuration.
+    pub fn ask_as_nobody(&self, arguments: &[&str]) -> Answer {
+        use std::os::unix::process::CommandExt;
+        std::fs::set_permissions(self.path(""), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let binary = self.path("rotad-binary");
+        if !binary.exists() && std::fs::hard_link(env!("CARGO_BIN_EXE_rotad"), &binary).is_err() {
+            std::fs::copy(env!("CARGO_BIN_EXE_rotad"), &binary).unwrap();
+        }
+        let mut command = Command::new(binary);
+        command.args(arguments).env("ROTAD_CONFIG", self.path("rotad.toml")).uid(65_534).gid(65_534);
+        Answer::of(&mut command)
+    }
+
+    /// Starts the daemon; its log is appended to `rotad.log`.
+    pub fn rotad(&self) -> Process {
+        self.rotad_with(&[])
+    }
+
+    pub fn rotad_with(&self, arguments: &[&str]) -> Process {
+        let log = std::fs::File::options().create(true).append(true).open(self.path("rotad.log")).unwrap();
+        let mut command = self.command(&["run"]);
+        Process(command.args(arguments).stdout(Stdio::null()).stderr(log).spawn().unwrap())
+    }
+
+    /// The daemon, once it has delivered to every one of `names`.
+    pub fn rotad_delivering(&self, names: &[&str]) -> Process {
+        let process = self.rotad();
+        self.until("every delivery", || names.iter().all(|name| self.served(name).is_some()));
+        process
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.path("rotad.log")).unwrap_or_default()
+    }
+
+    /// Waits until `met`, or fails with the daemon's log.
+    pub fn until(&self, what: &str, mut met: impl FnMut() -> bool) {
+        for _ in 0..PATIENCE.as_millis() / PAUSE.as_millis() {
+            if met() {
+                return;
+            }
+            std::thread::sleep(PAUSE);
+        }
+        panic!("{what} did not come; the daemon's log:\n{}", self.log());
+    }
+
+    /// The value that a credential's file holds.
+    pub fn served(&self, name: &str) -> Option<String> {
+        std::fs::read_to_string(self.path("sinks").join(name)).ok().filter(|text| !text.is_empty())
+    }
+
+    /// The answer of the daemon that was started last: status and body.
+    pub fn http(&self, path: &str) -> (u16, String) {
+        let log = self.log();
+        let address = log.rsplit("address=").next().and_then(|rest| rest.split_whitespace().next());
+        exchange(address.expect("the daemon says where it listens"), "GET", path, None)
+    }
+
+    /// One metric's value; `None` where the series is absent.
+    pub fn metric(&self, series: &str) -> Option<f64> {
+        let (status, text) = self.http("/metrics");
+        assert_eq!(status, 200, "{text}");
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
+        Some(line.trim().parse().unwrap())
+    }
+
+    pub fn ready(&self) -> (u16, String) {
+        self.http("/readyz")
+    }
+
+    /// `rotad status --json`.
+    pub fn status(&self) -> Value {
+        let answer = self.ask(&["status", "--json"]);
+        assert_eq!(answer.code, 0, "{answer:?}");
+        serde_json::from_str(&answer.out).unwrap()
+    }
+
+    /// A credential's line of the status.
+    pub fn line(&self, name: &str) -> Value {
+        let status = self.status();
+        let line = status["credentials"].as_array().unwrap().iter().find(|line| line["name"] == name).cloned();
+        line.unwrap_or(Value::Null)
+    }
+
+    pub fn misbehave(&self, fault: &Value) {
+        self.steer("POST", "faults", Some(fault));
+    }
+
+    pub fn behave(&self) {
+        self.steer("DELETE", "faults", None);
+    }
+
+    fn steer(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
+        let address = self.api.trim_start_matches("http://");
+        let (status, text) = exchange(address, method, &format!("/_stand-in/{path}"), body);
+        assert!((200..300).contains(&status), "{path}: {status} {text}");
+        serde_json::from_str(&text).unwrap_or(Value::Null)
+    }
+
+    pub fn stop_api(&mut self) {
+        self.stand_in.kill();
+    }
+
+    /// Fingerprints of the account's live tokens, by the stand-in's account of its own doings.
+    pub fn live(&self) -> Vec<String> {
+        let revoked = self.effects("revoke_token");
+        self.effects("create_token").into_iter().filter(|token| !revoked.contains(token)).collect()
+    }
+
+    /// Fingerprints of the tokens that an operation took effect on, in order.
+    pub fn effects(&self, operation: &str) -> Vec<String> {
+        let text = std::fs::read_to_string(self.path("api.log")).unwrap_or_default();
+        let complete = text.rfind('\n').map_or("", |end| &text[..end]);
+        let records = complete.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let of = records.filter(|record| record["operation"] == operation && record["effect"] == true);
+        of.map(|record| record["fingerprint"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
+    pub fn issued(&self) -> usize {
+        self.effects("create_token").len()
+    }
+
+    pub fn revoked(&self) -> usize {
+        self.effects("revoke_token").len()
+    }
+
+    /// Whether what the file holds is a live token.
+    pub fn serves_live(&self, name: &str) -> bool {
+        self.served(name).is_some_and(|value| self.live().contains(&fingerprint(&value)))
+    }
+}
+
+/// SHA-256 as hexadecimal text, as the stand-in's log has it.
+pub fn fingerprint(value: &str) -> String {
+    use sha2::Digest;
+    sha2::Sha256::digest(value.trim().as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct Answer {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Answer {
+    pub fn of(command: &mut Command) -> Self {
+        let Output { status, stdout, stderr } = command.output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Self { code: status.code().unwrap_or(-1), out: text(stdout), err: text(stderr) }
+    }
+
+    /// Ended so, having said each of `words` on standard error.
+    pub fn complains(&self, code: i32, words: &[&str]) {
+        assert_eq!(self.code, code, "{self:?}");
+        for word in words {
+            assert!(self.err.contains(word), "`{word}` is not in:\n{}", self.err);
+        }
+    }
+}
+
+fn start_stand_in(directory: &Path) -> (Process, String) {
+    let child = Command::new(env!("CARGO_BIN_EXE_rotad"))
+        .args(["stand-in", "--account", ACCOUNT])
+        .arg("--admin-token-file")
+        .arg(directory.join("admin-token"))
+        .arg("--log")
+        .arg(directory.join("api.log"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap();
+    let mut process = Process(child);
+    let mut line = String::new();
+    BufReader::new(process.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let url = line.split_whitespace().find(|word| word.starts_with("http://"));
+    let url = url.unwrap_or_else(|| panic!("no address in `{line}`")).trim_end_matches('/').to_owned();
+    std::fs::set_permissions(directory.join("admin-token"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    (process, url)
+}
+
+/// One request of HTTP 1.0, whose answer ends with the connection.
+fn exchange(address: &str, method: &str, path: &str, body: Option<&Value>) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let body = body.map(Value::to_string).unwrap_or_default();
+    let head = format!(
+        "{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all((head + &body).as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, text) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: `{answer}`"));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    (status, text.to_owned())
+}
