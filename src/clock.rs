@@ -66,6 +66,8 @@ struct State {
     origin: Timestamp,
     last: Reading,
     steady: Steady,
+    /// What passed beyond the whole milliseconds of `steady`: the clock may be read many times in one.
+    steady_rest: SignedDuration,
     frozen: Option<Freeze>,
     /// Local wall clock minus the API's `Date`, at the last comparison.
     skew: Option<SignedDuration>,
@@ -88,6 +90,7 @@ impl Clock {
             origin,
             last: reading,
             steady: Steady(0),
+            steady_rest: SignedDuration::ZERO,
             frozen: Some(Freeze::NotCompared),
             skew: None,
             jumps: 0,
@@ -145,7 +148,10 @@ impl State {
         let passed_boot = reading.boot - self.last.boot;
         let passed_system = reading.system.duration_since(self.last.system);
         let passed = passed_boot.min(passed_system).max(SignedDuration::ZERO);
-        self.steady = Steady(self.steady.0 + i64::try_from(passed.as_millis()).unwrap_or(0));
+        let passed = self.steady_rest + passed;
+        let whole = i64::try_from(passed.as_millis()).unwrap_or(0);
+        self.steady = Steady(self.steady.0 + whole);
+        self.steady_rest = passed - SignedDuration::from_millis(whole);
         let jumped = (passed_system - passed_boot).abs() > SKEW_MAX;
         let guessed = self.origin + reading.boot;
         if jumped {
@@ -252,6 +258,18 @@ mod tests {
         let after = state.advance(at(40_010, 40_010));
         assert_eq!(state.frozen, None);
         assert_eq!(after.steady.since(before.steady), SignedDuration::from_secs(40_000));
+    }
+
+    #[test]
+    fn readings_closer_than_a_millisecond_add_up() {
+        let mut state = clock();
+        let later = |micros: i64| {
+            let (passed, start) = (SignedDuration::from_micros(micros), at(0, 0));
+            Reading { system: start.system + passed, boot: start.boot + passed }
+        };
+        let before = state.advance(later(0));
+        let after = (1..=10_000).map(|number| state.advance(later(number * 300))).last().unwrap();
+        assert_eq!(after.steady.since(before.steady), SignedDuration::from_secs(3));
     }
 
     #[test]
