@@ -202,6 +202,7 @@ mod tests {
                 rotation: id(100),
                 since: Moment { wall: at(110), steady: Steady(0) },
                 grace: SignedDuration::from_secs(600),
+                uncompared: false,
             }),
             current: Some(id(100)),
             last_success_at: Some(at(110)),
