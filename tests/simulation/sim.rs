@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use rotad::rotation::{
-    Action, Conditions, DeliveryId, Failed, Happened, InstallationId, IssueOutcome, IssueRequest, IssuedToken, ListOutcome, ListedToken, Moment,
-    Policy, ProcessId, ReadOutcome, Reason, RevokeOutcome, RotationId, Shows, Steady, TokenType, Turn, VerifyOutcome, WriteOutcome,
+    Action, Conditions, DeliveryId, Failed, Happened, InstallationId, IssueOutcome, IssueRequest, IssuedToken, ListOutcome,
+    ListedToken, Moment, Policy, ProcessId, ReadOutcome, Reason, RevokeOutcome, RotationId, Shows, Steady, TokenType, Turn,
+    VerifyOutcome, WriteOutcome,
 };
 
 use super::coverage::{Coverage, During, Fault};
@@ -12,7 +13,9 @@ use super::oracle::{Look, Memo, Scene, Violation};
 use super::process::{Clocks, Journal, PerMinute, Process, Row};
 use super::rng::Rng;
 use super::setup::{Faults, Setup, account, account_index};
-use super::world::{Author, DAY, Ended, HOUR, MINUTE, Ms, Place, SECOND, Token, fingerprint, ms_of, span, stamp, token_id, token_index};
+use super::world::{
+    Author, DAY, Ended, HOUR, MINUTE, Ms, Place, SECOND, Token, fingerprint, ms_of, span, stamp, token_id, token_index,
+};
 
 /// A token that never expires.
 pub const NEVER: Ms = 400 * 365 * DAY;
@@ -323,7 +326,8 @@ impl<'a> Sim<'a> {
     fn compare(&mut self, id: ProcessId) {
         let down = self.api_down_until > self.now;
         let again = self.now + if down { MINUTE } else { HOUR + self.rng.between(0, MINUTE) };
-        let (skew, wrong) = (self.rng.between(-3 * SECOND, 3 * SECOND), self.faults.clocks && !self.calm && self.rng.permille(30));
+        let (skew, wrong) =
+            (self.rng.between(-3 * SECOND, 3 * SECOND), self.faults.clocks && !self.calm && self.rng.permille(30));
         let behind = self.rng.between(0, 20 * SECOND);
         let Some(process) = self.process.as_mut().filter(|process| process.id == id) else { return };
         if !down {
@@ -414,10 +418,8 @@ impl<'a> Sim<'a> {
     fn step(&mut self, credential: usize) {
         let moment = self.moment();
         let random = self.rng.next();
-        let conditions = Conditions {
-            frozen: self.process.as_ref().unwrap().clocks.frozen,
-            another_organization: self.another_organization,
-        };
+        let conditions =
+            Conditions { frozen: self.process.as_ref().unwrap().clocks.frozen, another_organization: self.another_organization };
         self.limits.passed_rotation = false;
         self.limits.passed_revocation = false;
         let Some(mut turn) = self.actors[credential].turn.take() else { return };
@@ -481,7 +483,11 @@ impl<'a> Sim<'a> {
                 self.adopted.insert(token_index(token));
             }
             self.tell(|| {
-                let ids = [entry.rotation.map(|id| id.to_string()), entry.token.map(|id| id.0), entry.delivery.map(|id| id.to_string())];
+                let ids = [
+                    entry.rotation.map(|id| id.to_string()),
+                    entry.token.map(|id| id.0),
+                    entry.delivery.map(|id| id.to_string()),
+                ];
                 let ids: Vec<String> = ids.into_iter().flatten().collect();
                 format!("c{credential} journal: {} {} {}", entry.what.as_str(), ids.join(" "), entry.detail.unwrap_or_default())
             });
@@ -493,7 +499,10 @@ impl<'a> Sim<'a> {
         let wall = ms_of(moment.wall);
         let longest = self.actors[credential].policy.sweep_every.as_millis() as Ms;
         if until <= wall || until > wall + longest.max(10 * MINUTE) + SECOND {
-            return self.violate("L3", format!("c{credential} waits for {} s, the sweep is every {} s", (until - wall) / SECOND, longest / SECOND));
+            return self.violate(
+                "L3",
+                format!("c{credential} waits for {} s, the sweep is every {} s", (until - wall) / SECOND, longest / SECOND),
+            );
         }
         let keeps = turn.keeps();
         let hands = &mut self.process.as_mut().unwrap().hands[credential];
@@ -552,7 +561,9 @@ impl<'a> Sim<'a> {
             self.at(at, Event::Meddle(credential));
         }
         match action {
-            Action::List { account, .. } => self.at(half, Event::Midway(credential, generation, Effect::List(account_index(&account)))),
+            Action::List { account, .. } => {
+                self.at(half, Event::Midway(credential, generation, Effect::List(account_index(&account))))
+            }
             Action::Read { delivery } => self.at(half, Event::Midway(credential, generation, Effect::Read(delivery))),
             Action::Issue { rotation, request } => {
                 let mut scene = self.scene(credential);
@@ -571,7 +582,16 @@ impl<'a> Sim<'a> {
             Action::Verify { rotation } => {
                 let disproved = self.chance(self.faults.provider / 4);
                 let failed = !disproved && (self.api_down_until > self.now || self.chance(self.faults.provider));
-                self.coverage.meet(if disproved { Fault::Disproved } else if failed { Fault::Unavailable } else { Fault::None }, during);
+                self.coverage.meet(
+                    if disproved {
+                        Fault::Disproved
+                    } else if failed {
+                        Fault::Unavailable
+                    } else {
+                        Fault::None
+                    },
+                    during,
+                );
                 let outcome = match (disproved, failed) {
                     (true, _) => VerifyOutcome::Disproved(Failed::new(Reason::BadAnswer, "another account")),
                     (_, true) => VerifyOutcome::Failed(Failed::new(Reason::Unavailable, "503")),
@@ -582,7 +602,8 @@ impl<'a> Sim<'a> {
             Action::Write { delivery, rotation } => self.send_write(credential, generation, &delivery, rotation, half),
             Action::Revoke { rotation, token, account, .. } => {
                 let index = token_index(&token);
-                let never_left = self.never_left.get(&index) == Some(&process) && !self.journal.rows[credential].as_ref().unwrap().memo.attempted.contains(&rotation);
+                let never_left = self.never_left.get(&index) == Some(&process)
+                    && !self.journal.rows[credential].as_ref().unwrap().memo.attempted.contains(&rotation);
                 let mut scene = self.scene(credential);
                 scene.permitted = self.limits.passed_revocation;
                 let verdict = scene.revocation(rotation, index, never_left && !conditions.another_organization);
@@ -618,10 +639,28 @@ impl<'a> Sim<'a> {
             return Fault::DoneLate;
         }
         use Fault as F;
-        *self.rng.pick(&[F::Throttled, F::Unavailable, F::Rejected, F::NameTaken, F::LostNotDone, F::LostDone, F::LostDone, F::TtlDropped, F::TypeDropped])
+        *self.rng.pick(&[
+            F::Throttled,
+            F::Unavailable,
+            F::Rejected,
+            F::NameTaken,
+            F::LostNotDone,
+            F::LostDone,
+            F::LostDone,
+            F::TtlDropped,
+            F::TypeDropped,
+        ])
     }
 
-    fn send_issue(&mut self, credential: usize, generation: u64, rotation: RotationId, request: IssueRequest, fault: Fault, half: Ms) {
+    fn send_issue(
+        &mut self,
+        credential: usize,
+        generation: u64,
+        rotation: RotationId,
+        request: IssueRequest,
+        fault: Fault,
+        half: Ms,
+    ) {
         let told = |outcome| Event::Told(credential, generation, Outcome::Issue(rotation, outcome, None));
         let refused = |reason, detail: &str| IssueOutcome::Refused(Failed::new(reason, detail));
         let lost = || IssueOutcome::Unknown(Failed::new(Reason::TimedOut, "no answer"));
@@ -681,14 +720,27 @@ impl<'a> Sim<'a> {
         let memo = &self.journal.rows[credential].as_ref().unwrap().memo;
         let look = self.actors[credential].looks.get(delivery).and_then(|look| look.value);
         let explained = matches!(place.now().content.shows(), Shows::Value { rotation: Some(_), .. });
-        let shown = look.filter(|_| explained && look == place.value()).and_then(|value| self.tokens.get(value)).map(|token| token.name.rotation);
+        let shown = look
+            .filter(|_| explained && look == place.value())
+            .and_then(|value| self.tokens.get(value))
+            .map(|token| token.name.rotation);
         let back = shown.filter(|shown| memo.reached.get(delivery).is_some_and(|reached| shown < reached));
         let minted = ms_of(rotation.minted_at());
         // Where it never arrived, an earlier one may as well mean that our write failed.
         let back = back.filter(|_| memo.reached.get(delivery).is_some_and(|reached| *reached >= rotation));
-        let theirs = look.and_then(|value| self.tokens.get(value)).is_some_and(|token| token.name.rotation.installation() == InstallationId(0x0bad_cafe));
-        if back.is_some() && !theirs && place.now().author == Author::Person && place.now().at > minted + MINUTE && memo.recorded.contains(&rotation) {
-            self.violate("roll-back", format!("{rotation} overwrites what a person put back into `{delivery}`, and is not later than that"));
+        let theirs = look
+            .and_then(|value| self.tokens.get(value))
+            .is_some_and(|token| token.name.rotation.installation() == InstallationId(0x0bad_cafe));
+        if back.is_some()
+            && !theirs
+            && place.now().author == Author::Person
+            && place.now().at > minted + MINUTE
+            && memo.recorded.contains(&rotation)
+        {
+            self.violate(
+                "roll-back",
+                format!("{rotation} overwrites what a person put back into `{delivery}`, and is not later than that"),
+            );
         }
         if self.tokens[value].ended.is_some_and(|(_, by)| by == Ended::ByUs) {
             self.violate("S1", format!("t{value} is written to `{delivery}`, and we have revoked it"));
@@ -757,7 +809,9 @@ impl<'a> Sim<'a> {
             let fault = *self.rng.pick(&[Fault::Throttled, Fault::Unavailable, Fault::Incomplete]);
             self.coverage.meet(fault, During::List);
             return match fault {
-                Fault::Throttled => ListOutcome::Failed(Failed::new(Reason::Throttled, "429").retry_after(Some(span(20 * SECOND)))),
+                Fault::Throttled => {
+                    ListOutcome::Failed(Failed::new(Reason::Throttled, "429").retry_after(Some(span(20 * SECOND))))
+                }
                 Fault::Unavailable => failed(Reason::Unavailable, "503"),
                 _ => failed(Reason::BadAnswer, "a page is missing"),
             };
@@ -780,11 +834,18 @@ impl<'a> Sim<'a> {
         }
         let behind = if self.places[index].lag > 0 { self.rng.between(0, self.places[index].lag) } else { 0 };
         let place = &self.places[index];
-        let seen = place.versions.iter().rev().find(|version| version.at <= self.now - behind).unwrap_or(&place.versions[0]).clone();
+        let seen =
+            place.versions.iter().rev().find(|version| version.at <= self.now - behind).unwrap_or(&place.versions[0]).clone();
         let lags = seen.number != place.now().number;
         self.coverage.meet(if lags { Fault::Lagging } else { Fault::None }, During::Read);
         let value = if seen.content.scheduled_for_deletion { None } else { seen.content.value };
-        self.tell(|| format!("c{credential} `{delivery}` holds {:?}{}", value.map(|v| format!("t{v}")), if lags { " (as it was)" } else { "" }));
+        self.tell(|| {
+            format!(
+                "c{credential} `{delivery}` holds {:?}{}",
+                value.map(|v| format!("t{v}")),
+                if lags { " (as it was)" } else { "" }
+            )
+        });
         let look = Look { at: self.now, readable: true, value };
         Outcome::Read(delivery, ReadOutcome::Shows(seen.content.shows()), look, seen.number)
     }
@@ -803,7 +864,15 @@ impl<'a> Sim<'a> {
             return None;
         }
         let index = self.tokens.len();
-        self.tokens.push(Token { name: request.name, account, created: self.now, expires, token_type, ended: None, listed_from: self.now + late });
+        self.tokens.push(Token {
+            name: request.name,
+            account,
+            created: self.now,
+            expires,
+            token_type,
+            ended: None,
+            listed_from: self.now + late,
+        });
         self.tell(|| format!("the API makes t{index} for {rotation} ({fault:?})"));
         if expires < NEVER {
             self.at(expires, Event::Expires(index));
@@ -822,7 +891,16 @@ impl<'a> Sim<'a> {
     }
 
     #[allow(clippy::too_many_arguments)] // one write, as it was sent
-    fn land(&mut self, credential: usize, place: usize, rotation: RotationId, value: usize, expected: Option<u64>, fault: Fault, latest: Ms) -> Option<Outcome> {
+    fn land(
+        &mut self,
+        credential: usize,
+        place: usize,
+        rotation: RotationId,
+        value: usize,
+        expected: Option<u64>,
+        fault: Fault,
+        latest: Ms,
+    ) -> Option<Outcome> {
         if self.now > latest {
             return None;
         }
@@ -884,7 +962,11 @@ impl<'a> Sim<'a> {
         let Some(mut turn) = self.actors[credential].turn.take() else { return };
         match outcome {
             Outcome::List(index, outcome) => {
-                let asked = if *turn.policy().account.as_str() == *account(index).as_str() { turn.policy().account.clone() } else { account(index) };
+                let asked = if *turn.policy().account.as_str() == *account(index).as_str() {
+                    turn.policy().account.clone()
+                } else {
+                    account(index)
+                };
                 if matches!(outcome, ListOutcome::Complete(_)) && asked == turn.policy().account {
                     self.actors[credential].listed = true;
                 }
@@ -943,12 +1025,35 @@ impl<'a> Sim<'a> {
     // Judging what time brings.
 
     fn expires(&mut self, index: usize) {
-        if self.tokens[index].ended.is_some() || !self.recovered {
+        if self.tokens[index].ended.is_some() {
             return;
+        }
+        if !self.recovered {
+            return self.expires_among_outages(index);
         }
         let serving = self.configured().find(|place| place.value() == Some(index)).map(|place| place.id.clone());
         if let Some(place) = serving {
             self.violate("L1", format!("t{index} expired while `{place}` served it, long after the last fault"));
+        }
+    }
+
+    /// Where outages are all that goes wrong, a broken delivery keeps no other from its deadline.
+    fn expires_among_outages(&mut self, index: usize) {
+        let faults = self.setup.faults;
+        let chances = faults.crash + faults.save + faults.provider + faults.sink;
+        let strikes = faults.hand_revocations || faults.journal || faults.clocks || faults.configuration || faults.accounts;
+        if chances > 0 || strikes || faults.second_installation {
+            return;
+        }
+        let Some(place) = self.configured().find(|place| place.value() == Some(index) && place.now().author == Author::Us) else {
+            return;
+        };
+        let policy = self.actors[place.credential].policy;
+        let deadline = self.tokens[index].expires - ms_of(stamp(0) + policy.grace + policy.margin());
+        let down = place.unreadable_until.max(place.unwritable_until).max(self.api_down_until + HOUR + 5 * MINUTE);
+        if down < deadline.max(self.tokens[index].expires - MINUTE) - 5 * MINUTE && place.now().at < deadline {
+            let detail = format!("t{index} expired while `{}` served it, and only other places were out of order", place.id);
+            self.violate("L1", detail);
         }
     }
 
@@ -984,7 +1089,8 @@ impl<'a> Sim<'a> {
         if let Some(block) = &row.credential.blocked {
             self.violate("L3", format!("c{credential} is blocked at the end: {} {}", block.reason.as_str(), block.detail));
         }
-        let served: BTreeSet<Option<usize>> = self.configured().filter(|place| place.credential == credential).map(Place::value).collect();
+        let served: BTreeSet<Option<usize>> =
+            self.configured().filter(|place| place.credential == credential).map(Place::value).collect();
         if served.len() > 1 {
             // The end may fall into a rotation.
             let young = served.iter().flatten().any(|index| self.now - self.tokens[*index].created < 10 * MINUTE);
@@ -998,7 +1104,10 @@ impl<'a> Sim<'a> {
         let every = policy_every(policy);
         let newest = newest_served.map(|index| self.tokens[index].created).unwrap_or_default();
         if self.now - newest > 2 * every + patience && self.violation.is_none() {
-            self.violate("L1", format!("c{credential}'s newest token is {} h old, due every {} h", (self.now - newest) / HOUR, every / HOUR));
+            self.violate(
+                "L1",
+                format!("c{credential}'s newest token is {} h old, due every {} h", (self.now - newest) / HOUR, every / HOUR),
+            );
         }
     }
 
