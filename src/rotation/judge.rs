@@ -114,16 +114,15 @@ pub(super) fn judge(credential: &Credential, policy: &Policy, sight: &Sight, del
 
 /// The marker explains the value, the journal's fingerprints don't.
 fn judge_marked(credential: &Credential, sight: &Sight, delivery: &DeliveryId, id: RotationId) -> Judged {
-    if sight.dead.contains(&id) {
-        return Judged::Unexplained;
-    }
     let confirmed = credential.deliveries.get(delivery).and_then(|known| known.confirmed);
     match credential.rotations.get(&id) {
         // Recorded with another fingerprint: the marker is wrong, so it explains nothing.
         Some(rotation) if rotation.token.as_ref().is_some_and(|token| token.fingerprint.is_some()) => Judged::Unexplained,
         // Asked for, lost, or found by name alone: a journal from before, or a marker from beyond it.
-        Some(_) => Judged::Stranger(id),
+        Some(_) if !sight.dead.contains(&id) => Judged::Stranger(id),
+        Some(_) => Judged::Unexplained,
         None if confirmed.is_some_and(|confirmed| id < confirmed) => Judged::Past(id),
+        None if sight.dead.contains(&id) => Judged::Unexplained,
         None => Judged::Stranger(id),
     }
 }

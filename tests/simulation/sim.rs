@@ -1025,12 +1025,35 @@ impl<'a> Sim<'a> {
     // Judging what time brings.
 
     fn expires(&mut self, index: usize) {
-        if self.tokens[index].ended.is_some() || !self.recovered {
+        if self.tokens[index].ended.is_some() {
             return;
+        }
+        if !self.recovered {
+            return self.expires_among_outages(index);
         }
         let serving = self.configured().find(|place| place.value() == Some(index)).map(|place| place.id.clone());
         if let Some(place) = serving {
             self.violate("L1", format!("t{index} expired while `{place}` served it, long after the last fault"));
+        }
+    }
+
+    /// Where outages are all that goes wrong, a broken delivery keeps no other from its deadline.
+    fn expires_among_outages(&mut self, index: usize) {
+        let faults = self.setup.faults;
+        let chances = faults.crash + faults.save + faults.provider + faults.sink;
+        let strikes = faults.hand_revocations || faults.journal || faults.clocks || faults.configuration || faults.accounts;
+        if chances > 0 || strikes || faults.second_installation {
+            return;
+        }
+        let Some(place) = self.configured().find(|place| place.value() == Some(index) && place.now().author == Author::Us) else {
+            return;
+        };
+        let policy = self.actors[place.credential].policy;
+        let deadline = self.tokens[index].expires - ms_of(stamp(0) + policy.grace + policy.margin());
+        let down = place.unreadable_until.max(place.unwritable_until).max(self.api_down_until + HOUR + 5 * MINUTE);
+        if down < deadline.max(self.tokens[index].expires - MINUTE) - 5 * MINUTE && place.now().at < deadline {
+            let detail = format!("t{index} expired while `{}` served it, and only other places were out of order", place.id);
+            self.violate("L1", detail);
         }
     }
 
