@@ -1,6 +1,8 @@
 //! The main job, end to end, on real servers: one credential delivered to AWS (moto), Vault
 //! (OpenBao) and a file at once, while a consumer outside of rotad reads all three.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // test code outside of `#[test]` functions
+
 mod support {
     pub mod bench;
     pub mod moto;

@@ -3,7 +3,7 @@
 //! Write-ahead log with `synchronous=FULL`: a commit waits for one `fsync` of the log (a rollback
 //! journal needs three), and `rotad status` reads in its own process while the daemon writes. Saves
 //! that arrive while a commit is under way share the next one; a save that comes alone is committed
-//! at once. That only one process writes is proven by kernel locks beside SQLite's own ([`lock`]),
+//! at once. That only one process writes is proven by kernel locks beside SQLite's own (`lock`),
 //! since SQLite's exclusive mode would keep readers out too.
 
 mod error;

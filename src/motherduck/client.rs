@@ -80,7 +80,7 @@ pub struct Options {
 
 /// Speaks to one organization's API.
 ///
-/// Nothing is sent again on its own but a page of a list (up to [`PAGE_RETRIES`] times after a failed
+/// Nothing is sent again on its own but a page of a list (twice at the most after a failed
 /// connection, 502, 503 or 504) and a request that a replaced admin token's 401 refused. A POST's
 /// unknown outcome is for the caller to resolve; a revocation is repeated by the caller, who first
 /// reads the deliveries anew. Proxies named in the environment are not used: the admin token goes

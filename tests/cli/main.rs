@@ -1,6 +1,8 @@
 //! The real binary as a user and an operator meet it: bad input, probes, full disks, stops, reloads,
 //! lost journals, and what is told of all that.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // test code outside of `#[test]` functions
+
 #[path = "../support/plain.rs"]
 mod plain;
 

@@ -3,7 +3,7 @@
 //! The `bao` binary comes from the virtual environment that `tests/servers/install` makes, at
 //! `$ROTAD_TEST_SERVERS` or `target/test-servers`; the first test that needs it installs it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)] // test code outside of `#[test]` functions
+#![allow(clippy::unwrap_used, clippy::expect_used, dead_code)] // test code outside of `#[test]` functions
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,7 @@
 //! The real binary beside a stand-in for the API, with the file sink alone: what a user and an
 //! operator meet, without servers of others.
 #![allow(dead_code)] // each test takes what it needs
+#![allow(clippy::unwrap_used, clippy::expect_used)] // test code outside of `#[test]` functions
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
