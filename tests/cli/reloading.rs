@@ -100,3 +100,19 @@ fn a_section_that_needs_a_restart_is_named() {
     assert!(plain.served("two").is_none() && !plain.path("journal/other.db").exists());
     rotad.stop();
 }
+
+#[test]
+fn another_name_at_the_same_place_is_blocked_and_told() {
+    let plain = Plain::start();
+    plain.configure_with(&["old"], SLOW);
+    let mut rotad = plain.rotad_delivering(&["old"]);
+    let served = plain.served("old");
+    plain.configure(&(plain.head() + &plain.credential("old", SLOW).replace("[credential.old]", "[credential.new]")));
+    rotad.signal(Signal::HUP);
+    plain.until("the block", || plain.line("new")["blocked"] == "owned_by_other");
+    let detail = plain.line("new")["block"]["detail"].clone();
+    assert!(detail.as_str().is_some_and(|detail| detail.contains("old")), "{detail}");
+    assert_eq!((plain.issued(), plain.revoked(), plain.served("old")), (1, 0, served), "{}", plain.log());
+    assert_eq!(plain.line("old")["let_go"], true);
+    rotad.stop();
+}
