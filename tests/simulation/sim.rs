@@ -470,7 +470,7 @@ impl<'a> Sim<'a> {
         self.actors[credential].memo.settle(policy);
         let memo = self.actors[credential].memo.clone();
         // What the journal holds is what its text says.
-        let text = if self.traced || self.sequence % 64 == 0 { serde_json::to_string(state).ok() } else { None };
+        let text = if self.traced || self.sequence.is_multiple_of(64) { serde_json::to_string(state).ok() } else { None };
         let credential_state = text.map_or_else(|| state.clone(), |text| serde_json::from_str(&text).unwrap());
         assert_eq!(credential_state, *state, "the journal's text lost something");
         self.journal.rows[credential] = Some(Row { credential: credential_state, memo, wake: 0 });
