@@ -1,5 +1,6 @@
 //! A seeded simulator of the core: simulated time, API, places, journal and processes, and an
 //! oracle that judges by what truly is. Everything of a history follows from its seed.
+#![allow(clippy::unwrap_used)] // helper code of tests: what is missing here is a fault of the simulator
 
 pub mod coverage;
 pub mod oracle;
