@@ -25,7 +25,7 @@ use rotad::rotation::{
 use rotad::secret::Secret;
 use rotad::sinks::format::Format;
 use rotad::sinks::{Payload, Place, Question, file};
-use support::{Process, StandIn, resident_kib};
+use support::{Process, StandIn, processor_seconds, resident_kib};
 
 const CREDENTIALS: usize = 100_000;
 /// As many as are looked at while this runs.
@@ -221,6 +221,7 @@ fn main() {
     times.sort();
     println!("start to answering {:?} (median of {STARTS}; all {times:?})", times[STARTS / 2]);
     let process = rotad.0.id().to_string();
+    println!("processor time     {:.2} s of the last start", processor_seconds(&process));
     let mib = |name: &str| resident_kib(&process, name) as f64 / 1024.0;
     println!("after the start    {:.1} MiB resident, {:.1} MiB at the peak", mib("VmRSS"), mib("VmHWM"));
     std::thread::sleep(RUNS_FOR);

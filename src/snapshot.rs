@@ -202,6 +202,12 @@ impl Board {
         }
     }
 
+    /// Shows many at once, which takes half of the memory that one after the other in order takes.
+    pub fn put_all(&self, shown: Vec<(CredentialName, Summary)>) {
+        let mut shown = shown.into_iter().collect();
+        write(&self.credentials).append(&mut shown);
+    }
+
     /// Shows `credential` no longer.
     pub fn remove(&self, credential: &CredentialName) {
         write(&self.credentials).remove(credential);

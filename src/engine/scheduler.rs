@@ -106,30 +106,35 @@ impl Scheduler {
     /// The journal's, when a row can't be read.
     pub async fn load(&mut self) -> Result<(), JournalError> {
         let now = self.engine.clock.now().wall;
-        let mut known = BTreeMap::new();
+        let names: BTreeSet<CredentialName> = self.roster.names().into_iter().collect();
+        let (mut known, mut shown) = (BTreeMap::new(), Vec::new());
         let mut after = None;
         loop {
             let portion = self.engine.journal.load_after(after.as_ref(), LOAD_PORTION).await?;
             let Some((last, _)) = portion.last() else { break };
             after = Some(last.clone());
             for (name, row) in portion {
+                // The configuration's own name, so that there is one copy of each.
+                let Some(name) = names.get(&name).cloned() else { continue };
                 let state = serde_json::from_str::<Credential>(&row.state).ok();
                 let summary = state.and_then(|state| {
                     let member = self.roster.member(&name)?;
                     Some(super::summarize(&state, &member.policy, member.organization, now))
                 });
-                if let Some(summary) = summary {
-                    self.engine.board.put(&name, summary);
-                }
-                known.insert(name, (row.wake_at, summary));
+                shown.extend(summary.map(|summary| (name.clone(), summary)));
+                known.insert(name, row.wake_at);
             }
         }
+        self.engine.board.put_all(shown);
         self.configure(&known, now);
+        // Trees that were filled in order have half-empty nodes; built at once they are full.
+        self.slots = std::mem::take(&mut self.slots).into_iter().collect();
+        self.asleep = std::mem::take(&mut self.asleep).into_iter().collect();
         Ok(())
     }
 
     /// Takes every configured credential into the schedule, and drops the others.
-    fn configure(&mut self, known: &BTreeMap<CredentialName, (Timestamp, Option<Summary>)>, now: Timestamp) {
+    fn configure(&mut self, known: &BTreeMap<CredentialName, Timestamp>, now: Timestamp) {
         let names: BTreeSet<CredentialName> = self.roster.names().into_iter().collect();
         let dropped: Vec<CredentialName> = self.slots.keys().filter(|name| !names.contains(*name)).cloned().collect();
         for name in dropped {
@@ -151,7 +156,8 @@ impl Scheduler {
                 self.wake(&name, soon);
                 continue;
             }
-            let (wake_at, summary) = known.get(&name).copied().unwrap_or((soon, None));
+            let wake_at = known.get(&name).copied().unwrap_or(soon);
+            let summary = self.engine.board.get(&name);
             if summary.is_none()
                 && let Some(member) = self.roster.member(&name)
             {
