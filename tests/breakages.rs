@@ -3,7 +3,6 @@
 //!
 //! Rules mask each other. Where one does, the breakage is made in the combination that shows it, and
 //! promises that the companion alone breaks are not judged.
-#![allow(clippy::print_stdout)] // what was met is for the reader of a run
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)] // test code outside of `#[test]` functions
 
 #[allow(dead_code)] // shared with `simulation.rs`, which uses other parts

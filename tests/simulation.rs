@@ -1,5 +1,4 @@
 //! The core under a seeded simulator: every promise of the design, checked against what truly is.
-#![allow(clippy::print_stdout)] // what was met is for the reader of a run
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)] // test code outside of `#[test]` functions
 
 #[allow(dead_code)] // shared with `breakages.rs`, which uses other parts
