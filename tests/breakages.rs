@@ -63,8 +63,8 @@ macro_rules! breakages {
 breakages! {
     a_read_back_of_any_age: [StaleReadBack] => ["S1"], with(|faults| *faults = Faults { sink: 80, provider: 250, late: 900, ..Faults::NONE });
     a_revocation_without_a_list: [RevokedUnlisted] => ["S7"], QUICK;
-    a_late_write_ignored: [UnsettledWritesIgnored, GraceIgnored] => ["S1"], Shape { ignored: &["S2"], ..with(late_writes) };
-    a_cut_off_write_taken_as_refused: [CutOffWriteRefused, GraceIgnored] => ["S1"], Shape { ignored: &["S2"], ..with(late_writes) };
+    a_late_write_ignored: [UnsettledWritesIgnored, GraceIgnored] => ["S1"], Shape { ignored: &["S2", "S6"], ..with(late_writes) };
+    a_cut_off_write_taken_as_refused: [CutOffWriteRefused, GraceIgnored] => ["S1"], Shape { ignored: &["S2", "S6"], ..with(late_writes) };
     a_former_delivery_forgotten: [FormerDeliveryForgotten] => ["S1"], with(|faults| *faults = Faults { configuration: true, persons: 1500, ..Faults::NONE });
     grace_from_the_intent: [GraceFromIntent] => ["S2"], QUICK;
     grace_that_goes_on_after_a_change: [GraceNotRestarted] => ["S2", "S1"], QUICK;

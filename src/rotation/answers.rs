@@ -125,6 +125,11 @@ impl Turn<'_> {
             });
         }
         let latest = self.credential.latest().map(|(id, _)| id);
+        let newest =
+            self.credential.latest().filter(|(_, rotation)| rotation.account == *account && rotation.missing_since.is_none());
+        if let Some(id) = newest.map(|(id, _)| id).filter(|id| listed(*id).is_some()) {
+            self.credential.seen_live = Some((id, self.facts.process));
+        }
         for id in vanished.into_iter().filter(|id| Some(*id) == latest) {
             self.entry(now, Happened::Vanished, |entry| {
                 entry.rotation = Some(id);

@@ -72,6 +72,9 @@ pub struct Credential {
     /// What the last complete list held.
     #[serde(default)]
     pub seen: Seen,
+    /// The rotation whose token was last seen live in a list, and the process that saw it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen_live: Option<(RotationId, ProcessId)>,
     /// A write was left unsettled while the clocks were not compared: how long ago that was is not
     /// known, so it counts from the comparison.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

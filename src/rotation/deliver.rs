@@ -48,10 +48,22 @@ impl Turn<'_> {
             }
         }
         let delivery = needy.into_iter().next()?;
-        if self.in_hand.contains(&latest) {
-            return Some(self.begin_write(delivery, latest, now));
+        if !self.in_hand.contains(&latest) {
+            return self.mourn(latest, now);
         }
-        self.mourn(latest, now)
+        if !self.is_known_to_live(latest) {
+            return self.list(now);
+        }
+        Some(self.begin_write(delivery, latest, now))
+    }
+
+    /// Whether this process issued the token or saw it in a list. A journal restored from before may
+    /// hold for current what was revoked since, and a person may have put that back somewhere (S1).
+    fn is_known_to_live(&self, latest: RotationId) -> bool {
+        let process = self.facts.process;
+        let issued_here =
+            self.credential.rotations.get(&latest).is_some_and(|rotation| rotation.by == process && !rotation.adopted);
+        issued_here || self.credential.seen_live == Some((latest, process))
     }
 
     fn verify(&mut self, latest: RotationId, now: Moment) -> Option<Action> {

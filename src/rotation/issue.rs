@@ -13,8 +13,8 @@ use super::policy::Policy;
 use super::turn::{Action, Conditions, Limits, Turn};
 use super::words::{DeliveryId, Moment, RotationId, TokenName};
 
-/// How soon to ask again while the clocks are compared.
-const FROZEN_RECHECK: SignedDuration = SignedDuration::from_secs(10);
+/// How soon to ask again while the clocks disagree, which may take days until a person sets them.
+const FROZEN_RECHECK: SignedDuration = SignedDuration::from_secs(60);
 /// The second unfit token in a row blocks: the API drops what we ask for.
 const UNFIT_MAX: u32 = 2;
 
@@ -44,9 +44,10 @@ pub fn due_by_time(credential: &Credential, policy: &Policy, now: Timestamp) -> 
     let undelivered = policy.deliveries.keys().any(|id| {
         let Some(known) = credential.deliveries.get(id) else { return true };
         let unwritable = known.trouble.as_ref().is_some_and(|trouble| trouble.writing);
-        // A rolled-back delivery is overwritten when next due, so it does not put the schedule off,
-        // not even when it was rolled back before it had the newest token.
-        known.rolled_back.is_none() && (known.confirmed != Some(latest) || unwritable)
+        // A delivery that was rolled back under the newest token waits for a later one: it does not put
+        // the schedule off. One that was rolled back before is being brought the newest.
+        let waits = known.rolled_back.is_some_and(|rolled| rolled.under >= latest);
+        !waits && (known.confirmed != Some(latest) || unwritable)
     });
     // A value that was delivered and that no delivery holds any more can't be brought to the others:
     // that is no delivery that can't be written, so the schedule holds.

@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used)] // helper code of tests: what is missing here is a fault of the simulator
 
 pub mod coverage;
+pub mod effects;
+pub mod ending;
 pub mod oracle;
 pub mod persons;
 pub mod process;
 pub mod rng;
+pub mod sending;
 pub mod setup;
 pub mod sim;
 pub mod world;

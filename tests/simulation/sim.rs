@@ -3,24 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use rotad::rotation::{
-    Action, Conditions, DeliveryId, Failed, Happened, InstallationId, IssueOutcome, IssueRequest, IssuedToken, ListOutcome,
-    ListedToken, Moment, Policy, ProcessId, ReadOutcome, Reason, RevokeOutcome, RotationId, Shows, Steady, TokenType, Turn,
-    VerifyOutcome, WriteOutcome,
+    Action, Conditions, DeliveryId, Happened, InstallationId, IssueOutcome, IssueRequest, ListOutcome, ListedToken, Moment,
+    Policy, ProcessId, ReadOutcome, RevokeOutcome, RotationId, Steady, Turn, VerifyOutcome, WriteOutcome,
 };
 
 use super::coverage::{Coverage, During, Fault};
 use super::oracle::{Look, Memo, Scene, Violation};
 use super::process::{Clocks, Journal, PerMinute, Process, Row};
 use super::rng::Rng;
-use super::setup::{Faults, Setup, account, account_index};
-use super::world::{
-    Author, DAY, Ended, HOUR, MINUTE, Ms, Place, SECOND, Token, fingerprint, ms_of, span, stamp, token_id, token_index,
-};
+use super::setup::{Faults, Setup, account};
+use super::world::{DAY, HOUR, MINUTE, Ms, Place, SECOND, Token, fingerprint, ms_of, stamp, token_id, token_index};
 
 /// A token that never expires.
 pub const NEVER: Ms = 400 * 365 * DAY;
 /// How long the caller waits for the API.
-const PATIENCE: Ms = 10 * SECOND;
+pub const PATIENCE: Ms = 10 * SECOND;
 /// The most turns of a credential within an hour: more is spinning (L3).
 const TURNS_PER_HOUR_MAX: u32 = 1500;
 
@@ -68,10 +65,10 @@ pub struct Actor<'a> {
     pub generation: u64,
     pub doing: During,
     pub memo: Memo,
-    looks: BTreeMap<DeliveryId, Look>,
-    read_versions: BTreeMap<DeliveryId, u64>,
-    listed: bool,
-    turns: VecDeque<Ms>,
+    pub looks: BTreeMap<DeliveryId, Look>,
+    pub read_versions: BTreeMap<DeliveryId, u64>,
+    pub listed: bool,
+    pub turns: VecDeque<Ms>,
 }
 
 pub struct Sim<'a> {
@@ -79,34 +76,34 @@ pub struct Sim<'a> {
     pub rng: Rng,
     pub setup: &'a Setup,
     pub faults: Faults,
-    queue: BTreeMap<(Ms, u64), Event>,
-    sequence: u64,
+    pub queue: BTreeMap<(Ms, u64), Event>,
+    pub sequence: u64,
     pub tokens: Vec<Token>,
     pub places: Vec<Place>,
     pub accounts_gone: BTreeSet<usize>,
     pub journal: Journal,
     pub snapshots: Vec<Journal>,
     pub process: Option<Process>,
-    died: BTreeMap<u64, Ms>,
-    processes: u64,
-    limits: PerMinute,
+    pub died: BTreeMap<u64, Ms>,
+    pub processes: u64,
+    pub limits: PerMinute,
     pub actors: Vec<Actor<'a>>,
     pub another_organization: bool,
     pub api_down_until: Ms,
     pub journal_broken_until: Ms,
-    calm: bool,
+    pub calm: bool,
     pub recovered: bool,
     pub violation: Option<Violation>,
     pub coverage: Coverage,
-    hash: u64,
-    turns: u64,
-    busiest: u32,
-    traced: bool,
+    pub hash: u64,
+    pub turns: u64,
+    pub busiest: u32,
+    pub traced: bool,
     pub trace: VecDeque<String>,
-    never_left: BTreeMap<usize, ProcessId>,
+    pub never_left: BTreeMap<usize, ProcessId>,
     /// Tokens that a rebuild found.
-    adopted: BTreeSet<usize>,
-    ignored: &'a [&'a str],
+    pub adopted: BTreeSet<usize>,
+    pub ignored: &'a [&'a str],
 }
 
 impl<'a> Sim<'a> {
@@ -203,7 +200,7 @@ impl<'a> Sim<'a> {
         self.trace.push_back(text);
     }
 
-    fn fold(&mut self, number: u64) {
+    pub fn fold(&mut self, number: u64) {
         for byte in number.to_le_bytes() {
             self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
@@ -216,7 +213,7 @@ impl<'a> Sim<'a> {
         }
     }
 
-    fn judge(&mut self, verdict: Result<(), (&'static str, String)>) {
+    pub fn judge(&mut self, verdict: Result<(), (&'static str, String)>) {
         if let Err((promise, detail)) = verdict {
             self.violate(promise, detail);
         }
@@ -228,7 +225,7 @@ impl<'a> Sim<'a> {
         self.coverage.meet(fault, during);
     }
 
-    fn happen(&mut self, event: Event) {
+    pub fn happen(&mut self, event: Event) {
         self.fold(self.now as u64);
         match event {
             Event::Wake(credential, generation) => {
@@ -272,7 +269,7 @@ impl<'a> Sim<'a> {
 
     // Processes.
 
-    fn start(&mut self) {
+    pub fn start(&mut self) {
         if self.process.is_some() {
             return;
         }
@@ -323,7 +320,7 @@ impl<'a> Sim<'a> {
         self.at(self.now + down, Event::Start);
     }
 
-    fn compare(&mut self, id: ProcessId) {
+    pub fn compare(&mut self, id: ProcessId) {
         let down = self.api_down_until > self.now;
         let again = self.now + if down { MINUTE } else { HOUR + self.rng.between(0, MINUTE) };
         let (skew, wrong) =
@@ -347,7 +344,7 @@ impl<'a> Sim<'a> {
     }
 
     /// The first answer of the API carries its `Date`: a process that has not compared its clocks does.
-    fn compare_with_answer(&mut self) {
+    pub fn compare_with_answer(&mut self) {
         let skew = self.rng.between(-3 * SECOND, 3 * SECOND);
         let now = self.now;
         let Some(process) = &mut self.process else { return };
@@ -357,7 +354,7 @@ impl<'a> Sim<'a> {
         }
     }
 
-    fn moment(&self) -> Moment {
+    pub fn moment(&self) -> Moment {
         self.process.as_ref().unwrap().clocks.moment(self.now)
     }
 
@@ -382,7 +379,7 @@ impl<'a> Sim<'a> {
 
     // Turns.
 
-    fn begin(&mut self, credential: usize) {
+    pub fn begin(&mut self, credential: usize) {
         self.turns += 1;
         let now = self.now;
         let recent = &mut self.actors[credential].turns;
@@ -411,11 +408,11 @@ impl<'a> Sim<'a> {
         self.step(credential);
     }
 
-    fn chance(&mut self, permille: u64) -> bool {
+    pub fn chance(&mut self, permille: u64) -> bool {
         !self.calm && permille > 0 && self.rng.permille(permille)
     }
 
-    fn step(&mut self, credential: usize) {
+    pub fn step(&mut self, credential: usize) {
         let moment = self.moment();
         let random = self.rng.next();
         let conditions =
@@ -446,7 +443,7 @@ impl<'a> Sim<'a> {
     }
 
     /// Saves what is unsaved; without it nothing is done, and the turn is begun anew later.
-    fn save(&mut self, credential: usize, turn: &mut Turn<'a>, action: &Action, during: During) -> bool {
+    pub fn save(&mut self, credential: usize, turn: &mut Turn<'a>, action: &Action, during: During) -> bool {
         let broken = self.journal_broken_until > self.now;
         let fails = broken || self.chance(self.faults.save);
         let frozen = self.process.as_ref().unwrap().clocks.frozen;
@@ -495,7 +492,7 @@ impl<'a> Sim<'a> {
         true
     }
 
-    fn rest(&mut self, credential: usize, turn: &Turn<'a>, until: Ms, moment: Moment) {
+    pub fn rest(&mut self, credential: usize, turn: &Turn<'a>, until: Ms, moment: Moment) {
         let wall = ms_of(moment.wall);
         let longest = self.actors[credential].policy.sweep_every.as_millis() as Ms;
         if until <= wall || until > wall + longest.max(10 * MINUTE) + SECOND {
@@ -524,7 +521,7 @@ impl<'a> Sim<'a> {
         }
     }
 
-    fn scene(&self, credential: usize) -> Scene<'_> {
+    pub fn scene(&self, credential: usize) -> Scene<'_> {
         let actor = &self.actors[credential];
         let process = self.process.as_ref().unwrap();
         Scene {
@@ -542,414 +539,7 @@ impl<'a> Sim<'a> {
         }
     }
 
-    // Actions.
-
-    fn dispatch(&mut self, credential: usize, action: Action, during: During, conditions: &Conditions) {
-        self.tell(|| format!("c{credential} {}", brief(&action)));
-        let process = self.process.as_ref().unwrap().id;
-        let quick = self.rng.between(2, 400);
-        let half = self.now + quick / 2;
-        let generation = self.actors[credential].generation;
-        if self.chance(self.faults.crash) {
-            self.coverage.meet(Fault::CrashUnderWay, during);
-            let at = self.rng.between(self.now, self.now + quick);
-            self.at(at, Event::Crash(process));
-        }
-        let rare = if matches!(during, During::Read | During::List) { 2 } else { 40 };
-        if self.faults.persons > 0 && self.chance(rare) {
-            let at = self.rng.between(self.now, self.now + quick);
-            self.at(at, Event::Meddle(credential));
-        }
-        match action {
-            Action::List { account, .. } => {
-                self.at(half, Event::Midway(credential, generation, Effect::List(account_index(&account))))
-            }
-            Action::Read { delivery } => self.at(half, Event::Midway(credential, generation, Effect::Read(delivery))),
-            Action::Issue { rotation, request } => {
-                let mut scene = self.scene(credential);
-                scene.permitted = self.limits.passed_rotation;
-                let memo = Memo { recorded: &scene.memo.recorded - &BTreeSet::from([rotation]), ..scene.memo.clone() };
-                scene.memo = &memo;
-                let verdict = scene.mint(rotation);
-                self.judge(verdict);
-                if self.tokens.iter().any(|token| token.name.rotation == rotation) {
-                    self.violate("S5", format!("{rotation} is asked for again"));
-                }
-                let fault = self.issue_fault(&request);
-                self.coverage.meet(fault, during);
-                self.send_issue(credential, generation, rotation, request, fault, half);
-            }
-            Action::Verify { rotation } => {
-                let disproved = self.chance(self.faults.provider / 4);
-                let failed = !disproved && (self.api_down_until > self.now || self.chance(self.faults.provider));
-                self.coverage.meet(
-                    if disproved {
-                        Fault::Disproved
-                    } else if failed {
-                        Fault::Unavailable
-                    } else {
-                        Fault::None
-                    },
-                    during,
-                );
-                let outcome = match (disproved, failed) {
-                    (true, _) => VerifyOutcome::Disproved(Failed::new(Reason::BadAnswer, "another account")),
-                    (_, true) => VerifyOutcome::Failed(Failed::new(Reason::Unavailable, "503")),
-                    _ => VerifyOutcome::Verified,
-                };
-                self.at(self.now + quick, Event::Told(credential, generation, Outcome::Verify(rotation, outcome)));
-            }
-            Action::Write { delivery, rotation } => self.send_write(credential, generation, &delivery, rotation, half),
-            Action::Revoke { rotation, token, account, .. } => {
-                let index = token_index(&token);
-                let never_left = self.never_left.get(&index) == Some(&process)
-                    && !self.journal.rows[credential].as_ref().unwrap().memo.attempted.contains(&rotation);
-                let mut scene = self.scene(credential);
-                scene.permitted = self.limits.passed_revocation;
-                let verdict = scene.revocation(rotation, index, never_left && !conditions.another_organization);
-                self.judge(verdict);
-                let fault = self.revoke_fault(account_index(&account));
-                self.coverage.meet(fault, during);
-                let at = if fault == Fault::DoneLate { self.now + PATIENCE + self.rng.between(0, 2 * MINUTE) } else { half };
-                let sent = self.now;
-                self.at(at, Event::Midway(credential, generation, Effect::Revoke { rotation, index, fault, sent }));
-                if fault == Fault::DoneLate {
-                    let failed = RevokeOutcome::Failed(Failed::new(Reason::TimedOut, "no answer"));
-                    self.at(self.now + PATIENCE, Event::Told(credential, generation, Outcome::Revoke(rotation, failed)));
-                }
-            }
-            Action::Wait { .. } => {}
-        }
-    }
-
-    fn issue_fault(&mut self, request: &IssueRequest) -> Fault {
-        if self.faults.accounts && self.chance(100) {
-            self.delete_account(account_index(&request.account));
-        }
-        if self.accounts_gone.contains(&account_index(&request.account)) {
-            return Fault::NoSuchAccount;
-        }
-        if self.api_down_until > self.now {
-            return *self.rng.pick(&[Fault::Unavailable, Fault::LostNotDone]);
-        }
-        if !self.chance(self.faults.provider) {
-            return Fault::None;
-        }
-        if self.chance(self.faults.late) {
-            return Fault::DoneLate;
-        }
-        use Fault as F;
-        *self.rng.pick(&[
-            F::Throttled,
-            F::Unavailable,
-            F::Rejected,
-            F::NameTaken,
-            F::LostNotDone,
-            F::LostDone,
-            F::LostDone,
-            F::TtlDropped,
-            F::TypeDropped,
-        ])
-    }
-
-    fn send_issue(
-        &mut self,
-        credential: usize,
-        generation: u64,
-        rotation: RotationId,
-        request: IssueRequest,
-        fault: Fault,
-        half: Ms,
-    ) {
-        let told = |outcome| Event::Told(credential, generation, Outcome::Issue(rotation, outcome, None));
-        let refused = |reason, detail: &str| IssueOutcome::Refused(Failed::new(reason, detail));
-        let lost = || IssueOutcome::Unknown(Failed::new(Reason::TimedOut, "no answer"));
-        match fault {
-            Fault::Throttled => {
-                let failed = Failed::new(Reason::Throttled, "429").retry_after(Some(span(30 * SECOND)));
-                self.at(half, told(IssueOutcome::Refused(failed)));
-            }
-            Fault::Unavailable => self.at(half, told(refused(Reason::Unreachable, "no connection"))),
-            Fault::Rejected => self.at(half, told(refused(Reason::Rejected, "400"))),
-            Fault::NameTaken => self.at(half, told(refused(Reason::NameTaken, "409"))),
-            Fault::NoSuchAccount => self.at(half, told(refused(Reason::NoSuchAccount, "404"))),
-            Fault::LostNotDone => self.at(self.now + PATIENCE, told(lost())),
-            Fault::DoneLate => {
-                let until = if self.rng.permille(200) { 50 * MINUTE } else { 2 * MINUTE };
-                let at = self.now + PATIENCE + self.rng.between(0, until);
-                self.at(self.now + PATIENCE, told(lost()));
-                self.at(at, Event::Midway(credential, generation, Effect::Issue { rotation, request, fault }));
-            }
-            _ => self.at(half, Event::Midway(credential, generation, Effect::Issue { rotation, request, fault })),
-        }
-    }
-
-    fn revoke_fault(&mut self, account: usize) -> Fault {
-        if self.faults.accounts && self.chance(100) {
-            self.delete_account(account);
-        }
-        if self.accounts_gone.contains(&account) {
-            return Fault::NoSuchAccount;
-        }
-        if self.api_down_until > self.now {
-            return Fault::LostNotDone;
-        }
-        if !self.chance(self.faults.provider) {
-            return Fault::None;
-        }
-        if self.chance(self.faults.late) {
-            return Fault::DoneLate;
-        }
-        *self.rng.pick(&[Fault::Throttled, Fault::Unavailable, Fault::LostNotDone, Fault::LostDone])
-    }
-
-    fn send_write(&mut self, credential: usize, generation: u64, delivery: &DeliveryId, rotation: RotationId, half: Ms) {
-        let process = self.process.as_ref().unwrap();
-        let (writer, held) = (process.id, process.hands[credential].get(&rotation).copied());
-        let Some(value) = held else {
-            return self.violate("S4", format!("{rotation} is to be written, and its value is not in memory"));
-        };
-        let index = self.places.iter().position(|place| place.id == *delivery).unwrap();
-        let place = &self.places[index];
-        let (limit, down) = (place.write_limit, place.unwritable_until > self.now);
-        let expected = self.actors[credential].read_versions.get(delivery).copied();
-        if expected.is_none() {
-            return self.violate("S1", format!("`{delivery}` is written without having been read in this turn"));
-        }
-        let expected = expected.filter(|_| place.conditional);
-        let memo = &self.journal.rows[credential].as_ref().unwrap().memo;
-        let look = self.actors[credential].looks.get(delivery).and_then(|look| look.value);
-        let explained = matches!(place.now().content.shows(), Shows::Value { rotation: Some(_), .. });
-        let shown = look
-            .filter(|_| explained && look == place.value())
-            .and_then(|value| self.tokens.get(value))
-            .map(|token| token.name.rotation);
-        let back = shown.filter(|shown| memo.reached.get(delivery).is_some_and(|reached| shown < reached));
-        let minted = ms_of(rotation.minted_at());
-        // Where it never arrived, an earlier one may as well mean that our write failed.
-        let back = back.filter(|_| memo.reached.get(delivery).is_some_and(|reached| *reached >= rotation));
-        let theirs = look
-            .and_then(|value| self.tokens.get(value))
-            .is_some_and(|token| token.name.rotation.installation() == InstallationId(0x0bad_cafe));
-        if back.is_some()
-            && !theirs
-            && place.now().author == Author::Person
-            && place.now().at > minted + MINUTE
-            && memo.recorded.contains(&rotation)
-        {
-            self.violate(
-                "roll-back",
-                format!("{rotation} overwrites what a person put back into `{delivery}`, and is not later than that"),
-            );
-        }
-        if self.tokens[value].ended.is_some_and(|(_, by)| by == Ended::ByUs) {
-            self.violate("S1", format!("t{value} is written to `{delivery}`, and we have revoked it"));
-        }
-        let fault = if down {
-            *self.rng.pick(&[Fault::Refused, Fault::LostNotDone])
-        } else if self.chance(self.faults.sink) {
-            if self.chance(self.faults.late) {
-                Fault::DoneLate
-            } else {
-                *self.rng.pick(&[Fault::Refused, Fault::LostNotDone, Fault::LostDone])
-            }
-        } else {
-            Fault::None
-        };
-        self.never_left.remove(&value);
-        self.coverage.meet(fault, During::Write);
-        let told = |outcome| Event::Told(credential, generation, Outcome::Write(delivery.clone(), rotation, outcome));
-        let unknown = || WriteOutcome::Unknown(Failed::new(Reason::TimedOut, "no answer"));
-        let latest = self.now + 3 * limit;
-        let effect = Effect::Write { place: index, rotation, value, expected, fault, writer, latest };
-        match fault {
-            Fault::Refused => self.at(half, told(WriteOutcome::Refused(Failed::new(Reason::Forbidden, "403")))),
-            Fault::LostNotDone => self.at(self.now + limit, told(unknown())),
-            Fault::LostDone => {
-                self.at(half, Event::Midway(credential, generation, effect));
-                self.at(self.now + limit, told(unknown()));
-            }
-            Fault::DoneLate => {
-                let ended = self.now + self.rng.between(0, limit);
-                let lands = ended + self.rng.between(0, 2 * limit - 1);
-                self.at(ended, told(unknown()));
-                self.at(lands, Event::Midway(credential, generation, effect));
-            }
-            _ => self.at(half, Event::Midway(credential, generation, effect)),
-        }
-    }
-
-    // What truly happens.
-
-    fn midway(&mut self, credential: usize, generation: u64, effect: Effect) {
-        let told_at = self.now + self.rng.between(1, 300);
-        let outcome = match effect {
-            Effect::List(account) => Some(Outcome::List(account, self.list(account))),
-            Effect::Read(delivery) => Some(self.look(credential, delivery)),
-            Effect::Issue { rotation, request, fault } => self.create(rotation, request, fault),
-            Effect::Write { place, rotation, value, expected, fault, writer, latest } => {
-                let limit = self.places[place].write_limit;
-                let latest = self.died.get(&writer.0).map_or(latest, |died| latest.min(died + 2 * limit));
-                self.land(credential, place, rotation, value, expected, fault, latest)
-            }
-            Effect::Revoke { rotation, index, fault, sent } => self.delete(rotation, index, fault, sent),
-        };
-        if let Some(outcome) = outcome {
-            self.at(told_at, Event::Told(credential, generation, outcome));
-        }
-    }
-
-    fn list(&mut self, account: usize) -> ListOutcome {
-        let failed = |reason, detail: &str| ListOutcome::Failed(Failed::new(reason, detail));
-        if self.accounts_gone.contains(&account) {
-            self.coverage.meet(Fault::NoSuchAccount, During::List);
-            return failed(Reason::NoSuchAccount, "404 NOT_FOUND");
-        }
-        if self.api_down_until > self.now || self.chance(self.faults.provider) {
-            let fault = *self.rng.pick(&[Fault::Throttled, Fault::Unavailable, Fault::Incomplete]);
-            self.coverage.meet(fault, During::List);
-            return match fault {
-                Fault::Throttled => {
-                    ListOutcome::Failed(Failed::new(Reason::Throttled, "429").retry_after(Some(span(20 * SECOND))))
-                }
-                Fault::Unavailable => failed(Reason::Unavailable, "503"),
-                _ => failed(Reason::BadAnswer, "a page is missing"),
-            };
-        }
-        let of_account = self.tokens.iter().enumerate().filter(|(_, token)| token.account == account && token.is_live(self.now));
-        let (shown, lagging): (Vec<_>, Vec<_>) = of_account.partition(|(_, token)| token.listed_from <= self.now);
-        let listed = shown.into_iter().map(|(index, token)| listed(index, token)).collect();
-        let fault = if lagging.is_empty() { Fault::None } else { Fault::Lagging };
-        self.coverage.meet(fault, During::List);
-        ListOutcome::Complete(listed)
-    }
-
-    fn look(&mut self, credential: usize, delivery: DeliveryId) -> Outcome {
-        let fails = self.chance(self.faults.sink);
-        let index = self.places.iter().position(|place| place.id == delivery).unwrap();
-        if fails || self.places[index].unreadable_until > self.now {
-            self.coverage.meet(Fault::Unreadable, During::Read);
-            let failed = ReadOutcome::Failed(Failed::new(Reason::Unavailable, "sealed"));
-            return Outcome::Read(delivery, failed, Look { at: self.now, readable: false, value: None }, 0);
-        }
-        let behind = if self.places[index].lag > 0 { self.rng.between(0, self.places[index].lag) } else { 0 };
-        let place = &self.places[index];
-        let seen =
-            place.versions.iter().rev().find(|version| version.at <= self.now - behind).unwrap_or(&place.versions[0]).clone();
-        let lags = seen.number != place.now().number;
-        self.coverage.meet(if lags { Fault::Lagging } else { Fault::None }, During::Read);
-        let value = if seen.content.scheduled_for_deletion { None } else { seen.content.value };
-        self.tell(|| {
-            format!(
-                "c{credential} `{delivery}` holds {:?}{}",
-                value.map(|v| format!("t{v}")),
-                if lags { " (as it was)" } else { "" }
-            )
-        });
-        let look = Look { at: self.now, readable: true, value };
-        Outcome::Read(delivery, ReadOutcome::Shows(seen.content.shows()), look, seen.number)
-    }
-
-    fn create(&mut self, rotation: RotationId, request: IssueRequest, fault: Fault) -> Option<Outcome> {
-        let ttl = request.ttl.as_millis() as Ms;
-        let expires = if fault == Fault::TtlDropped { NEVER } else { self.now + ttl };
-        let token_type = match (fault, request.token_type) {
-            (Fault::TypeDropped, TokenType::ReadScaling) => TokenType::ReadWrite,
-            (Fault::TypeDropped, TokenType::ReadWrite) => TokenType::ReadScaling,
-            (_, asked) => asked,
-        };
-        let late = if self.chance(100) { self.rng.between(0, 30 * SECOND) } else { 0 };
-        let account = account_index(&request.account);
-        if self.accounts_gone.contains(&account) {
-            return None;
-        }
-        let index = self.tokens.len();
-        self.tokens.push(Token {
-            name: request.name,
-            account,
-            created: self.now,
-            expires,
-            token_type,
-            ended: None,
-            listed_from: self.now + late,
-        });
-        self.tell(|| format!("the API makes t{index} for {rotation} ({fault:?})"));
-        if expires < NEVER {
-            self.at(expires, Event::Expires(index));
-        }
-        match fault {
-            Fault::DoneLate => None,
-            Fault::LostDone => {
-                let lost = IssueOutcome::Unknown(Failed::new(Reason::BadAnswer, "the connection broke"));
-                Some(Outcome::Issue(rotation, lost, None))
-            }
-            _ => {
-                let issued = IssuedToken { token: listed(index, &self.tokens[index]), fingerprint: fingerprint(index) };
-                Some(Outcome::Issue(rotation, IssueOutcome::Issued(issued), Some(index)))
-            }
-        }
-    }
-
-    #[allow(clippy::too_many_arguments)] // one write, as it was sent
-    fn land(
-        &mut self,
-        credential: usize,
-        place: usize,
-        rotation: RotationId,
-        value: usize,
-        expected: Option<u64>,
-        fault: Fault,
-        latest: Ms,
-    ) -> Option<Outcome> {
-        if self.now > latest {
-            return None;
-        }
-        let owner = self.setup.plans[credential].owner.clone();
-        let delivery = self.places[place].id.clone();
-        let told = |outcome| (fault == Fault::None).then(|| Outcome::Write(delivery.clone(), rotation, outcome));
-        let held = &mut self.places[place];
-        if expected.is_some_and(|expected| expected != held.now().number) {
-            self.coverage.meet(Fault::Conflict, During::Write);
-            return told(WriteOutcome::Conflict);
-        }
-        if held.now().content.scheduled_for_deletion {
-            return told(WriteOutcome::Refused(Failed::new(Reason::Unsuitable, "scheduled for deletion")));
-        }
-        held.write(self.now, &owner, value, rotation);
-        let id = held.id.clone();
-        self.tell(|| format!("t{value} lands at `{id}` ({fault:?})"));
-        if self.tokens[value].ended.is_some_and(|(_, by)| by == Ended::ByUs) {
-            self.violate("S1", format!("t{value} landed at place {place}, and we had revoked it"));
-        }
-        told(WriteOutcome::Written)
-    }
-
-    fn delete(&mut self, rotation: RotationId, index: usize, fault: Fault, sent: Ms) -> Option<Outcome> {
-        let failed = |reason, detail: &str| Outcome::Revoke(rotation, RevokeOutcome::Failed(Failed::new(reason, detail)));
-        match fault {
-            Fault::Throttled => return Some(failed(Reason::Throttled, "429")),
-            Fault::Unavailable => return Some(failed(Reason::Unavailable, "503")),
-            Fault::NoSuchAccount => return Some(failed(Reason::NoSuchAccount, "404")),
-            Fault::LostNotDone => return Some(failed(Reason::TimedOut, "no answer")),
-            _ => {}
-        }
-        if self.tokens[index].is_live(self.now) {
-            self.tokens[index].ended = Some((self.now, Ended::ByUs));
-            self.tell(|| format!("the API revokes t{index}, as we asked ({fault:?})"));
-            let verdict = Scene::revoked(&self.places, index, sent);
-            self.judge(verdict);
-            if self.recovered {
-                self.check_served("after a revocation");
-            }
-        }
-        match fault {
-            Fault::DoneLate => None,
-            Fault::LostDone => Some(failed(Reason::BadAnswer, "the connection broke")),
-            _ => Some(Outcome::Revoke(rotation, RevokeOutcome::Gone)),
-        }
-    }
-
-    fn told(&mut self, credential: usize, outcome: Outcome) {
+    pub fn told(&mut self, credential: usize, outcome: Outcome) {
         let during = self.actors[credential].doing;
         if matches!(outcome, Outcome::List(_, ListOutcome::Complete(_))) {
             self.compare_with_answer();
@@ -1021,138 +611,10 @@ impl<'a> Sim<'a> {
         self.actors[credential].turn = Some(turn);
         self.step(credential);
     }
-
-    // Judging what time brings.
-
-    fn expires(&mut self, index: usize) {
-        if self.tokens[index].ended.is_some() {
-            return;
-        }
-        if !self.recovered {
-            return self.expires_among_outages(index);
-        }
-        let serving = self.configured().find(|place| place.value() == Some(index)).map(|place| place.id.clone());
-        if let Some(place) = serving {
-            self.violate("L1", format!("t{index} expired while `{place}` served it, long after the last fault"));
-        }
-    }
-
-    /// Where outages are all that goes wrong, a broken delivery keeps no other from its deadline.
-    fn expires_among_outages(&mut self, index: usize) {
-        let faults = self.setup.faults;
-        let chances = faults.crash + faults.save + faults.provider + faults.sink;
-        let strikes = faults.hand_revocations || faults.journal || faults.clocks || faults.configuration || faults.accounts;
-        if chances > 0 || strikes || faults.second_installation {
-            return;
-        }
-        let Some(place) = self.configured().find(|place| place.value() == Some(index) && place.now().author == Author::Us) else {
-            return;
-        };
-        let policy = self.actors[place.credential].policy;
-        let deadline = self.tokens[index].expires - ms_of(stamp(0) + policy.grace + policy.margin());
-        let down = place.unreadable_until.max(place.unwritable_until).max(self.api_down_until + HOUR + 5 * MINUTE);
-        if down < deadline.max(self.tokens[index].expires - MINUTE) - 5 * MINUTE && place.now().at < deadline {
-            let detail = format!("t{index} expired while `{}` served it, and only other places were out of order", place.id);
-            self.violate("L1", detail);
-        }
-    }
-
-    fn configured(&self) -> impl Iterator<Item = &Place> {
-        self.places.iter().filter(|place| self.actors[place.credential].policy.deliveries.contains_key(&place.id))
-    }
-
-    /// Every configured place serves a live token of its credential.
-    fn check_served(&mut self, when: &str) {
-        let wrong = self.configured().find(|place| {
-            let token = place.value().and_then(|value| self.tokens.get(value));
-            let owner = &self.setup.plans[place.credential].owner;
-            !token.is_some_and(|token| token.is_live(self.now) && token.name.owner == *owner)
-        });
-        if let Some(place) = wrong {
-            let (id, value) = (place.id.clone(), place.value());
-            self.violate("L1", format!("`{id}` serves no live token {when}: {value:?}"));
-        }
-    }
-
-    fn end(&mut self) {
-        self.check_served("at the end");
-        for credential in 0..self.actors.len() {
-            self.end_of(credential);
-        }
-    }
-
-    fn end_of(&mut self, credential: usize) {
-        let policy = self.actors[credential].policy;
-        let Some(row) = self.journal.rows[credential].clone() else {
-            return self.violate("L1", format!("c{credential} has no row at the end"));
-        };
-        if let Some(block) = &row.credential.blocked {
-            self.violate("L3", format!("c{credential} is blocked at the end: {} {}", block.reason.as_str(), block.detail));
-        }
-        let served: BTreeSet<Option<usize>> =
-            self.configured().filter(|place| place.credential == credential).map(Place::value).collect();
-        if served.len() > 1 {
-            // The end may fall into a rotation.
-            let young = served.iter().flatten().any(|index| self.now - self.tokens[*index].created < 10 * MINUTE);
-            if !young {
-                self.violate("L2", format!("c{credential}'s deliveries serve different tokens at the end: {served:?}"));
-            }
-        }
-        let newest_served = served.iter().flatten().max().copied();
-        self.check_leaks(credential);
-        let patience = patience(policy);
-        let every = policy_every(policy);
-        let newest = newest_served.map(|index| self.tokens[index].created).unwrap_or_default();
-        if self.now - newest > 2 * every + patience && self.violation.is_none() {
-            self.violate(
-                "L1",
-                format!("c{credential}'s newest token is {} h old, due every {} h", (self.now - newest) / HOUR, every / HOUR),
-            );
-        }
-    }
-
-    /// Every recorded token that was superseded for long enough is gone. One that a place may still
-    /// serve which is no longer configured is left to expire, and so is one that a rebuild found.
-    fn check_leaks(&mut self, credential: usize) {
-        let policy = self.actors[credential].policy;
-        let Some(row) = &self.journal.rows[credential] else { return };
-        let served = self.configured().filter(|place| place.credential == credential).filter_map(Place::value);
-        let Some(newest) = served.filter(|value| *value < self.tokens.len()).max() else { return };
-        if self.setup.faults.configuration || self.now - self.tokens[newest].created <= patience(policy) {
-            return;
-        }
-        let leaked = self.tokens[..newest].iter().enumerate().find(|(index, token)| {
-            let ours = token.name.owner == policy.owner && token.is_live(self.now) && token.expires < NEVER;
-            ours && row.memo.recorded.contains(&token.name.rotation) && !self.adopted.contains(index)
-        });
-        if let Some((index, token)) = leaked {
-            let detail = format!("t{index} of {} lives on, superseded for longer than the grace period", token.name.rotation);
-            self.violate("L2", detail);
-        }
-    }
-
-    fn grow_calm(&mut self) {
-        self.calm = true;
-        self.faults = Faults::NONE;
-        self.tell(|| "all faults end, and a person mends what only a person can".to_owned());
-        self.mend_as_a_person();
-        if self.process.is_none() {
-            self.start();
-        }
-        let longest = self.actors.iter().map(|actor| {
-            let policy = actor.policy;
-            let ttl = policy.ttl.as_millis() as Ms;
-            2 * policy_every(policy).min(ttl) + policy.window.map_or(0, |window| window.as_millis() as Ms)
-        });
-        let longest = longest.max().unwrap() + 3 * HOUR;
-        self.at(self.now + longest, Event::Recovered);
-        let patience = self.actors.iter().map(|actor| patience(actor.policy)).max().unwrap();
-        self.at(self.now + longest + patience, Event::Swept);
-    }
 }
 
 impl<'a> Actor<'a> {
-    fn new(policy: &'a Policy) -> Self {
+    pub fn new(policy: &'a Policy) -> Self {
         Self {
             version: 0,
             policy,
@@ -1184,11 +646,11 @@ pub fn policy_every(policy: &Policy) -> Ms {
 }
 
 /// How long after its successor was made a token may live on while nothing fails.
-fn patience(policy: &Policy) -> Ms {
+pub fn patience(policy: &Policy) -> Ms {
     policy.grace.as_millis() as Ms + policy.sweep_every.as_millis() as Ms + HOUR
 }
 
-fn listed(index: usize, token: &Token) -> ListedToken {
+pub fn listed(index: usize, token: &Token) -> ListedToken {
     ListedToken {
         id: token_id(index),
         name: Some(token.name.to_string()),
@@ -1198,7 +660,7 @@ fn listed(index: usize, token: &Token) -> ListedToken {
     }
 }
 
-fn during(action: &Action) -> During {
+pub fn during(action: &Action) -> During {
     match action {
         Action::List { .. } => During::List,
         Action::Read { .. } => During::Read,
@@ -1210,7 +672,7 @@ fn during(action: &Action) -> During {
     }
 }
 
-fn brief(action: &Action) -> String {
+pub fn brief(action: &Action) -> String {
     match action {
         Action::List { account, .. } => format!("list {account}"),
         Action::Read { delivery } => format!("read `{delivery}`"),
