@@ -1,6 +1,8 @@
 //! The core's rules one by one: the table of what a read-back may show, and the paragraphs of the
 //! design that a random walk meets rarely.
 
+#![allow(clippy::unwrap_used)] // helpers of tests, outside of test functions
+
 #[allow(dead_code)]
 mod rig;
 
