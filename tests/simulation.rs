@@ -9,7 +9,10 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use simulator::coverage::Coverage;
-use simulator::{Shape, explain, run, run_as};
+use simulator::{Shape, explain, run_as};
+
+/// Run however slow the machine is, so that what must be met is met.
+const HISTORIES_MIN: u64 = 250;
 
 #[test]
 fn a_seed_given_by_the_environment_is_replayed() {
@@ -23,7 +26,8 @@ fn a_seed_given_by_the_environment_is_replayed() {
 #[test]
 fn a_history_replays_exactly() {
     for seed in 0..100 {
-        let (first, second) = (run(seed, false), run(seed, true));
+        let shape = Shape { quick: seed % 4 > 0, ..Shape::default() };
+        let (first, second) = (run_as(seed, false, &shape), run_as(seed, true, &shape));
         assert_eq!(first.hash, second.hash, "seed {seed} ran differently the second time");
     }
 }
@@ -43,7 +47,7 @@ fn soak(shape: Shape, share: f64) {
     let mut coverage = Coverage::default();
     // By promise: the first seed, and how many.
     let mut broken: BTreeMap<&str, (u64, u32)> = BTreeMap::new();
-    while Instant::now() < until {
+    while Instant::now() < until || histories < HISTORIES_MIN {
         let report = run_as(first + histories, false, &shape);
         if let Some(violation) = report.violation {
             broken.entry(violation.promise).or_insert((first + histories, 0)).1 += 1;
