@@ -101,7 +101,7 @@ impl Clock {
     }
 
     /// Counts on from an earlier process's last mark. The time between is added at the first
-    /// comparison, by the slower of the wall clock and the API's `Date`.
+    /// comparison, by the slower of the wall clock and the API's `Date`, less the skew that is tolerated.
     pub fn resume(&self, mark: Moment) {
         let mut state = self.lock();
         state.steady = Steady(state.steady.0 + mark.steady.0);
@@ -180,7 +180,9 @@ impl State {
         }
         if let Some(mark) = self.uncounted_since.take() {
             let start_by_server = server - (reading.boot - self.started.boot);
-            let between = self.started.system.min(start_by_server).duration_since(mark).max(SignedDuration::ZERO);
+            // The mark was made by a clock that may have differed by as much as is tolerated.
+            let between = self.started.system.min(start_by_server).duration_since(mark) - SKEW_MAX;
+            let between = between.max(SignedDuration::ZERO);
             self.steady = Steady(self.steady.0 + i64::try_from(between.as_millis()).unwrap_or(0));
         }
     }
@@ -274,7 +276,7 @@ mod tests {
 
     #[test]
     fn time_spent_stopped_counts_by_the_slower_of_wall_clock_and_api() {
-        for (system, api, counted) in [(500, 500, 500), (500, 300, 300), (300, 500, 300), (-50, 500, 0)] {
+        for (system, api, counted) in [(500, 500, 440), (500, 300, 240), (300, 500, 240), (50, 500, 0), (-50, 500, 0)] {
             let mut state = Clock::starting_with(at(system, 0)).state.into_inner().unwrap();
             state.steady = Steady(7_000);
             state.uncounted_since = Some(server(0));

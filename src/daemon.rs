@@ -165,7 +165,7 @@ impl Daemon {
         self.stop.send_replace(true);
         let _ = self.scheduler.await;
         let _ = self.web.await;
-        let _ = self.engine.journal.mark_clock(self.surroundings.clock.now()).await;
+        let _ = self.engine.mark_clock().await;
         self.engine.journal.close().await;
     }
 }

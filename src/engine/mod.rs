@@ -164,6 +164,13 @@ impl Engine {
         Ended { wake_at: now + JOURNAL_RETRY, summary: None }
     }
 
+    /// Notes the clocks for the next commit, so that the time until the next start can be counted.
+    /// Not while they disagree: a wrong mark would count time that never passed.
+    pub(crate) async fn mark_clock(&self) -> Result<(), JournalError> {
+        let now = self.clock.now();
+        if self.clock.frozen().is_none() { self.journal.mark_clock(now).await } else { Ok(()) }
+    }
+
     /// A write to the journal succeeded.
     pub(crate) fn journal_works(&self) {
         if self.journal_failing.swap(false, Ordering::Relaxed) {

@@ -142,8 +142,7 @@ impl Worker<'_> {
             None => (encode(turn.credential())?, Vec::new()),
         };
         let save = Save { credential: self.name.clone(), expected: self.row_version, state, wake_at, entries: entries.clone() };
-        // With the clock's mark, so that the time until the next start can be counted.
-        self.engine.journal.mark_clock(self.engine.clock.now()).await?;
+        self.engine.mark_clock().await?;
         self.row_version = Some(self.engine.journal.save(save).await?);
         self.engine.journal_works();
         self.tell(turn.credential(), &entries);
