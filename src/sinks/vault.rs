@@ -8,7 +8,6 @@
 mod files;
 mod kv1;
 mod kv2;
-mod marker;
 mod place;
 mod session;
 mod store;

@@ -2,7 +2,7 @@
 //!
 //! For the place `/run/etl/token` there are, in the same directory:
 //! - `token`: the value, as the format says;
-//! - `.token.rotad`: the marker (`marker.rs`), with the same mode and owner and nothing secret in it;
+//! - `.token.rotad`: the marker (`sinks/marker.rs`), with the same mode and owner and nothing secret in it;
 //! - `.token.rotad-new` and `.token.rotad-mark`: value and marker while they are being written. The
 //!   first one also is the lock that makes writers of one place take turns. A crash can leave them
 //!   behind; the next read or write of the place removes them.
@@ -18,7 +18,6 @@ mod check;
 mod directory;
 mod failures;
 mod identities;
-mod marker;
 mod place;
 mod transaction;
 

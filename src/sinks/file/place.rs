@@ -14,7 +14,6 @@ use tokio::time::{Instant, timeout_at};
 
 use super::directory::{Directory, Found};
 use super::identities::{Kind, resolve};
-use super::marker::{Marker, Pair};
 use super::transaction::{Access, Draft, Names, remove_leftovers};
 use super::{Config, Target, check};
 use crate::rotation::{
@@ -22,6 +21,7 @@ use crate::rotation::{
 };
 use crate::secret::Secret;
 use crate::sinks::format::Format;
+use crate::sinks::marker::Marker;
 use crate::sinks::{Finding, Payload, Place, Question, Reading, Version};
 
 /// How long an operation may take. A local disk needs milliseconds; one that swaps or scrubs, seconds.
@@ -194,7 +194,7 @@ impl Inner {
             Understood::Nothing => Reading { shows: Shows::Nothing { owner }, value: None, version },
             Understood::Token(value) => {
                 let fingerprint = value.fingerprint();
-                let rotation = held.marker.as_ref().and_then(|marker| marker.rotation_of(fingerprint));
+                let rotation = held.marker.as_ref().and_then(|marker| marker.rotation(fingerprint));
                 Reading { shows: Shows::Value { fingerprint, owner, rotation }, value: Some(value), version }
             }
             Understood::Other(fingerprint) => {
@@ -222,14 +222,13 @@ impl Inner {
         // JSON that a person broke holds no keys that could be kept: it is replaced, which mends it.
         let existing = existing.filter(|text| self.format.extract(text).is_ok());
         let content = self.format.render(&payload, existing)?;
-        let new = Pair { fingerprint: payload.value.fingerprint(), rotation: payload.rotation };
+        let new = (payload.value.fingerprint(), payload.rotation);
         let held_fingerprint = match held.understand(&self.format) {
             Understood::Token(value) => Some(value.fingerprint()),
             Understood::Nothing | Understood::Other(_) => None,
         };
-        let marker = Marker::succeed(held.marker.as_ref(), payload.owner, new, held_fingerprint);
-        let marker = marker.render().map_err(|_| Failed::new(Reason::Unsuitable, "the marker can't be written as JSON"))?;
-        files.prepare(content.expose().as_bytes(), &marker, access)?;
+        let marker = format!("{}\n", Marker::next(held.marker.as_ref(), payload.owner, new, held_fingerprint));
+        files.prepare(content.expose().as_bytes(), marker.as_bytes(), access)?;
         // Somebody without our lock (an editor, a script) may have written meanwhile.
         let identity = |found: &Option<Found>| found.as_ref().map(|found| found.identity);
         if !directory.still(&names.value, identity(&held.value))?
@@ -268,7 +267,9 @@ impl Held {
     fn read(directory: &Directory, names: &Names) -> Result<Self, Failed> {
         let value = directory.read(&names.value)?;
         let marker_file = directory.read(&names.marker)?;
-        let marker = marker_file.as_ref().and_then(|found| Marker::parse(&found.content));
+        // A damaged marker explains nothing, so it counts as none, and the next write replaces it.
+        let line = marker_file.as_ref().and_then(|found| std::str::from_utf8(&found.content).ok());
+        let marker = line.and_then(|line| Marker::parse(line.trim_end()));
         Ok(Self { value, marker_file, marker })
     }
 

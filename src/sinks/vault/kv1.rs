@@ -9,11 +9,11 @@ use tokio::time::Instant;
 use vaultrs::api::kv1::requests::{GetSecretRequest, SetSecretRequest};
 
 use super::kv2::Piece;
-use super::marker::Marker;
 use super::place::{SEND_MIN, VaultPlace, digest, text_of};
 use super::wire::Answer;
 use crate::rotation::{Failed, Reason, Shows, WriteOutcome};
 use crate::secret::Secret;
+use crate::sinks::marker::Marker;
 use crate::sinks::{Payload, Reading, Version};
 
 #[derive(Deserialize)]

@@ -9,11 +9,11 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use vaultrs::api::kv2::requests::{ReadSecretMetadataRequest, ReadSecretRequest};
 
-use super::marker::Marker;
 use super::place::{SEND_MIN, VaultPlace, digest, is_conflict, text_of};
 use super::wire::{Answer, Call};
 use crate::rotation::{Failed, Fingerprint, Reason, Shows, WriteOutcome};
 use crate::secret::Secret;
+use crate::sinks::marker::Marker;
 use crate::sinks::{Finding, Payload, Reading, Version};
 
 /// The longest key that stands in a marker's name as it is: Vault takes 128 bytes (documented).

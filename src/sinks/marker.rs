@@ -1,4 +1,5 @@
-//! Our marker beside a value: whose the place is, and which rotation each of the last values came from.
+//! The marker that a sink keeps beside a value: whose the place is, and which rotation each of the
+//! last values came from. AWS has none: there the version's id says it.
 
 use std::fmt;
 
