@@ -135,9 +135,12 @@ async fn faults_of_sinks_and_api_break_no_consumer() {
     bench.misbehave(json!({ "reset": { "carry_out": true } }), 10).await;
     tokio::time::sleep(fault).await;
     converges(&bench).await;
+    // How far it came meanwhile depends on the machine; that it goes on does not.
+    let before = revoked(&bench);
+    until("a revocation after the faults", &bench, |bench| revoked(bench) > before).await;
     watchers.iter().for_each(tokio::task::JoinHandle::abort);
     let verdict = judge(&looks.lock().unwrap(), &bench.api_log());
-    assert!(verdict.revoked >= 5, "{verdict:?}");
+    assert!(verdict.revoked >= 2 && verdict.looks > 1000, "{verdict:?}");
 }
 
 /// The file's directory takes no new file: an immutable directory refuses root as well; where the
@@ -182,9 +185,12 @@ async fn thirty_kills_in_ninety_seconds_break_no_consumer() {
         rotad = bench.rotad();
     }
     converges(&bench).await;
+    // How far it came meanwhile depends on the machine; that it goes on does not.
+    let before = revoked(&bench);
+    until("a revocation after the faults", &bench, |bench| revoked(bench) > before).await;
     watchers.iter().for_each(tokio::task::JoinHandle::abort);
     let verdict = judge(&looks.lock().unwrap(), &bench.api_log());
-    assert!(verdict.revoked >= 5, "{verdict:?}");
+    assert!(verdict.revoked >= 2 && verdict.looks > 1000, "{verdict:?}");
     keep_alive(rotad);
 }
 

@@ -161,7 +161,7 @@ impl Engine {
                 }
             }
         }
-        Ended { wake_at: now + JOURNAL_RETRY, summary: None }
+        Ended { wake_at: now + JOURNAL_RETRY, summary: None, frozen: false }
     }
 
     /// Notes the clocks for the next commit, so that the time until the next start can be counted.

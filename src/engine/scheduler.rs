@@ -284,7 +284,9 @@ impl Scheduler {
             return;
         }
         slot.running = false;
-        let again = std::mem::take(&mut slot.again);
+        // What it waits for was found under a freeze that has ended meanwhile: it is asked again.
+        let thawed = ended.frozen && self.engine.clock.frozen().is_none();
+        let again = std::mem::take(&mut slot.again) || thawed;
         slot.wake_at = if again { self.engine.clock.now().wall } else { ended.wake_at };
         if let Some(summary) = ended.summary {
             if !slot.swept {

@@ -28,6 +28,8 @@ pub(super) type Values = BTreeMap<RotationId, Secret>;
 pub(super) struct Ended {
     pub wake_at: Timestamp,
     pub summary: Option<Summary>,
+    /// The clocks disagreed, or were not compared yet, when it was found what to wait for.
+    pub frozen: bool,
 }
 
 /// What a turn holds besides the core's `Turn`: values, versions and the row that it saves to.
@@ -84,7 +86,7 @@ impl Worker<'_> {
                 return self.engine.journal_failed(self.name, &error);
             }
             match action {
-                Action::Wait { until } => return self.end(&turn, until, now),
+                Action::Wait { until } => return self.end(&turn, until, now, conditions.frozen),
                 Action::List { organization, account } => {
                     let outcome = match self.provider(&organization) {
                         Ok(provider) => provider.list(&account).await,
@@ -174,7 +176,7 @@ impl Worker<'_> {
         }
     }
 
-    fn end(&mut self, turn: &Turn<'_>, wake_at: Timestamp, now: Moment) -> Ended {
+    fn end(&mut self, turn: &Turn<'_>, wake_at: Timestamp, now: Moment, frozen: bool) -> Ended {
         if let Some(kept) = turn.keeps()
             && let Some(value) = self.values.remove(&kept)
         {
@@ -183,7 +185,7 @@ impl Worker<'_> {
         let summary = summarize(turn.credential(), turn.policy(), self.member.organization, now.wall);
         let vanished = turn.credential().latest().is_some_and(|(_, rotation)| rotation.vanished);
         self.engine.standings().vanished(&turn.policy().organization, self.name, vanished, now.wall);
-        Ended { wake_at, summary: Some(summary) }
+        Ended { wake_at, summary: Some(summary), frozen }
     }
 
     /// Tells the organization's standing what a complete list showed of the tokens known there.
