@@ -24,8 +24,8 @@ use crate::web;
 
 /// How long the history is kept: a year, as auditors ask, and a month to spare.
 const HISTORY_KEPT: SignedDuration = SignedDuration::from_hours(24 * 396);
-/// How often the journal is tried while it can't be written, and admin tokens are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// How often `Daemon::look_after` is to be called: an unwritable journal and a new admin token are noticed within it.
+pub const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// A running daemon.
 pub struct Daemon {
@@ -211,9 +211,4 @@ async fn bind(config: &Config, clock: &Arc<Clock>, metrics: &Arc<Metrics>, board
     let now = clock.clone();
     let watched = web::Watched { board: board.clone(), metrics: metrics.clone(), now: Arc::new(move || now.now()) };
     Ok(web::Server::bind(options, watched).await?)
-}
-
-/// How often `Daemon::look_after` is to be called.
-pub const fn look_every() -> Duration {
-    LOOK_EVERY
 }

@@ -13,7 +13,7 @@ mod support {
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::bench::{Bench, CREDENTIAL, Process, judge};
+use support::bench::{Bench, CREDENTIAL, Look, judge};
 use support::proxy::Manner;
 
 /// How long anything may take on a busy machine before the test gives up.
@@ -81,6 +81,19 @@ async fn converges(bench: &Bench) {
     panic!("not converged after 60 s: {last}\n{}", bench.log_text());
 }
 
+/// After the faults it converges and rotates again. How far it came meanwhile depends on the machine;
+/// that it goes on does not.
+async fn goes_on(bench: &Bench) {
+    converges(bench).await;
+    let before = revoked(bench);
+    until("a revocation after the faults", bench, |bench| revoked(bench) > before).await;
+}
+
+fn harmed_nobody(bench: &Bench, looks: &[Look]) {
+    let verdict = judge(looks, &bench.api_log());
+    assert!(verdict.revoked >= 2 && verdict.looks > 1000, "{verdict:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_rotations_break_no_consumer_of_three_sinks() {
     let bench = Bench::start("4s", "2s").await;
@@ -134,13 +147,9 @@ async fn faults_of_sinks_and_api_break_no_consumer() {
     tokio::time::sleep(fault).await;
     bench.misbehave(json!({ "reset": { "carry_out": true } }), 10).await;
     tokio::time::sleep(fault).await;
-    converges(&bench).await;
-    // How far it came meanwhile depends on the machine; that it goes on does not.
-    let before = revoked(&bench);
-    until("a revocation after the faults", &bench, |bench| revoked(bench) > before).await;
+    goes_on(&bench).await;
     watchers.iter().for_each(tokio::task::JoinHandle::abort);
-    let verdict = judge(&looks.lock().unwrap(), &bench.api_log());
-    assert!(verdict.revoked >= 2 && verdict.looks > 1000, "{verdict:?}");
+    harmed_nobody(&bench, &looks.lock().unwrap());
 }
 
 /// The file's directory takes no new file: an immutable directory refuses root as well; where the
@@ -184,19 +193,10 @@ async fn thirty_kills_in_ninety_seconds_break_no_consumer() {
         rotad.kill();
         rotad = bench.rotad();
     }
-    converges(&bench).await;
-    // How far it came meanwhile depends on the machine; that it goes on does not.
-    let before = revoked(&bench);
-    until("a revocation after the faults", &bench, |bench| revoked(bench) > before).await;
+    goes_on(&bench).await;
     watchers.iter().for_each(tokio::task::JoinHandle::abort);
-    let verdict = judge(&looks.lock().unwrap(), &bench.api_log());
-    assert!(verdict.revoked >= 2 && verdict.looks > 1000, "{verdict:?}");
-    keep_alive(rotad);
-}
-
-/// The daemon runs until here.
-fn keep_alive(process: Process) {
-    drop(process);
+    harmed_nobody(&bench, &looks.lock().unwrap());
+    drop(rotad);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

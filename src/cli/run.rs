@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 
 use super::{Ended, Log, block_on, load};
 use crate::config::{self, Config};
-use crate::daemon::{Daemon, look_every};
+use crate::daemon::{Daemon, LOOK_EVERY};
 use crate::engine::Witness;
 use crate::rotation::{CredentialName, Entry};
 use crate::{hardening, logging};
@@ -44,7 +44,7 @@ async fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
         info!(%address, "metrics and health are served");
     }
     let mut compare = tokio::time::interval(COMPARE_EVERY);
-    let mut look = tokio::time::interval(look_every());
+    let mut look = tokio::time::interval(LOOK_EVERY);
     loop {
         tokio::select! {
             biased;
