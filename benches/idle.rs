@@ -91,7 +91,14 @@ impl Ground {
             let state = state(&owner, rotation, &value, &id, now);
             let wake_at = now.wall + SignedDuration::from_hours(11);
             let state = serde_json::to_string(&state).expect("a state");
-            saves.push(Save { credential: owner.credential.clone(), expected: None, state, wake_at, entries: Vec::new() });
+            saves.push(Save {
+                credential: owner.credential.clone(),
+                expected: None,
+                state,
+                wake_at,
+                entries: Vec::new(),
+                takes_over: None,
+            });
             if number < FILES {
                 deliver(&self.file(number), &owner, rotation, &value, now.wall).await;
             }

@@ -43,9 +43,9 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// As many turns as the engine runs at once.
 const IN_FLIGHT: usize = 64;
 /// Enough that the window does not see their end.
-const CREDENTIALS: usize = 4_500;
+const CREDENTIALS: usize = 8_000;
 /// How long the first tokens may take, before the schedule makes every credential due at once.
-const SET_UP: SignedDuration = SignedDuration::from_secs(22);
+const SET_UP: SignedDuration = SignedDuration::from_secs(30);
 /// From when all are due until the window: the first grace periods are over by then.
 const LEAD_IN: Duration = Duration::from_secs(2);
 const GRACE: SignedDuration = SignedDuration::from_millis(500);
@@ -179,6 +179,7 @@ fn policy(number: usize, name: CredentialName, place: &file::FilePlace, due_at: 
     let delivery = DeliveryPolicy { take_over: false, write_limit: place.write_limit() };
     Policy {
         owner: Owner { deployment: "bench".parse().expect("a valid name"), credential: name },
+        renamed_from: None,
         organization: "main".into(),
         account: Account::new(&account(number)),
         token_type: TokenType::ReadWrite,
@@ -220,7 +221,14 @@ impl Roster for Bench {
 /// Rows that are due, so that the first tokens are not spread over minutes as after a start.
 async fn make_due(journal: &dyn Journal, names: Vec<CredentialName>, now: Timestamp) {
     let state = serde_json::to_string(&Credential::default()).expect("a state");
-    let save = |credential| Save { credential, expected: None, state: state.clone(), wake_at: now, entries: Vec::new() };
+    let save = |credential| Save {
+        credential,
+        expected: None,
+        state: state.clone(),
+        wake_at: now,
+        entries: Vec::new(),
+        takes_over: None,
+    };
     let saves = names.into_iter().map(|name| journal.save(save(name)));
     for saved in futures_util::future::join_all(saves).await {
         saved.expect("the journal takes it");

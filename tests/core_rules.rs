@@ -560,3 +560,79 @@ fn a_delivery_rolled_back_before_the_newest_token_came_is_no_reason_for_another(
     rig.pass(3 * DAY);
     assert_eq!(rig.count(since, is_issue), 0, "the broken delivery waits for the deadline");
 }
+
+// A renamed credential.
+
+/// As `renamed_from` does it: the journal's state goes on under another name.
+fn rename(rig: &mut Rig) {
+    rig.policy.renamed_from = Some(rig.policy.owner.credential.clone());
+    rig.policy.owner.credential = "renamed".parse().unwrap();
+}
+
+#[test]
+fn a_renamed_credential_carries_on_its_tokens_and_places() {
+    let mut rig = steady(&["a", "b"]);
+    let (before, since) = (newest(&rig), rig.second);
+    rename(&mut rig);
+    rig.pass(HOUR);
+    assert_eq!((rig.blocked(), rig.happened(Happened::Renamed), rig.happened(Happened::Rebuilt)), (None, 1, 0));
+    assert_eq!((newest(&rig), rig.count(since, is_issue)), (before, 0), "a rename rotates nothing");
+    rig.pass(3 * DAY);
+    let named = |token: &rotad::rotation::ListedToken| token.name.as_deref().unwrap().contains("/renamed/");
+    assert!(
+        rig.tokens.iter().all(named) && rig.tokens.len() <= 2,
+        "the old name's tokens are revoked in their time: {:?}",
+        rig.tokens
+    );
+    assert_eq!((rig.happened(Happened::Vanished), rig.blocked()), (0, None));
+}
+
+#[test]
+fn what_was_renamed_stays_known_when_the_configuration_no_longer_says_so() {
+    let mut rig = steady(&["a", "b"]);
+    let (before, since) = (newest(&rig), rig.second);
+    rename(&mut rig);
+    rig.turn();
+    rig.policy.renamed_from = None;
+    rig.pass(HOUR);
+    assert_eq!((rig.blocked(), newest(&rig), rig.count(since, is_issue)), (None, before, 0));
+    rig.pass(3 * DAY);
+    assert_eq!((rig.happened(Happened::Vanished), rig.blocked()), (0, None));
+}
+
+#[test]
+fn a_renamed_credential_whose_journal_is_lost_is_rebuilt_from_its_earlier_name() {
+    let mut rig = steady(&["a", "b"]);
+    let (before, since) = (newest(&rig), rig.second);
+    rename(&mut rig);
+    rig.stored = None;
+    rig.hand.clear();
+    rig.pass(HOUR);
+    assert_eq!((rig.blocked(), newest(&rig), rig.count(since, is_issue)), (None, before, 0));
+    assert_eq!(rig.happened(Happened::Rebuilt), 1);
+}
+
+#[test]
+fn another_credential_that_bears_the_given_up_name_is_not_ours() {
+    let mut rig = steady(&["a"]);
+    let owner = rig.policy.owner.clone();
+    rename(&mut rig);
+    rig.turn();
+    rig.policy.renamed_from = None;
+    let later = RotationId::mint(wall(rig.second + HOUR), None, INSTALLATION, 1);
+    rig.issue(&TokenName { owner, rotation: later }, Some(7 * DAY));
+    rig.pass(HOUR);
+    let seen = rig.credential().seen;
+    assert_eq!((seen.unknown, seen.foreign), (0, 1), "{seen:?}");
+}
+
+#[test]
+fn an_unnamed_predecessor_blocks_and_says_how_to_carry_it_on() {
+    let mut rig = steady(&["a"]);
+    rename(&mut rig);
+    rig.policy.renamed_from = None;
+    rig.stored = None;
+    rig.turn();
+    assert_eq!(rig.blocked(), Some(Blocked::OwnedByOther));
+    assert!(rig.credential().blocked.as_ref().unwrap().detail.contains("renamed_from"));
+}

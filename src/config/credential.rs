@@ -111,6 +111,7 @@ impl Credential {
             sweep_every,
             tokens_max,
             owner,
+            renamed_from: self.renamed_from.clone(),
         }
     }
 }
@@ -187,9 +188,6 @@ impl<'d> Draft<'d> {
             labels,
             mode: section.choice("mode", MODES),
             renamed_from: section.text("renamed_from").and_then(|at| {
-                if let Some(refusal) = gaps::missing(Feature::RenamedFrom) {
-                    sheet.error_alone(&at.span, refusal);
-                }
                 let name = parts::name(sheet, "a credential", at)?;
                 name.parse().ok()
             }),

@@ -8,7 +8,6 @@ pub enum Feature {
     VerifyConnect,
     OrganizationPostgres,
     ControlSocket,
-    RenamedFrom,
 }
 
 /// What is missing, and what the refusal says.
@@ -17,7 +16,6 @@ pub const GAPS: &[(Feature, &str)] = &[
     (Feature::VerifyConnect, "`verify = \"connect\"` is not supported yet; use `list` or `self`"),
     (Feature::OrganizationPostgres, "`postgres` is not supported yet: only `verify = \"connect\"` would use it; leave it out"),
     (Feature::ControlSocket, "`control` is not supported yet: no command is served on a socket; leave it out"),
-    (Feature::RenamedFrom, "`renamed_from` is not supported yet: keep the old name, or give the new one places of its own"),
 ];
 
 /// The refusal, where the feature is missing.

@@ -26,6 +26,8 @@ const LOAD_PORTION: usize = 1000;
 /// How often the clocks are compared with the API while they disagree, and otherwise.
 const COMPARE_FROZEN: SignedDuration = SignedDuration::from_secs(10);
 const COMPARE: SignedDuration = SignedDuration::from_hours(1);
+/// How long a renamed credential waits before it looks again whether the turn under its earlier name has ended.
+const RENAME_WAIT: SignedDuration = SignedDuration::from_millis(250);
 /// How long a stop waits for turns under way: within the 20 s that a SIGTERM may take.
 const DRAIN_MAX: std::time::Duration = std::time::Duration::from_secs(15);
 
@@ -254,11 +256,18 @@ impl Scheduler {
     fn start_turns(&mut self, now: Timestamp) {
         while self.turns.len() < WORKERS {
             let Some((_, name)) = self.ready.pop_first() else { break };
-            let Some(slot) = self.slots.get_mut(&name) else { continue };
-            slot.running = true;
+            let Some(slot) = self.slots.get(&name) else { continue };
             let due_at = slot.due_at.filter(|due| *due <= now);
             let Some(mut member) = self.roster.member(&name) else { continue };
             member.due_at = due_at;
+            if member.policy.renamed_from.as_ref().and_then(|from| self.slots.get(from)).is_some_and(|slot| slot.running) {
+                // The turn under the earlier name works on the same history and the same places.
+                self.sleep_until(name, now + RENAME_WAIT);
+                continue;
+            }
+            if let Some(slot) = self.slots.get_mut(&name) {
+                slot.running = true;
+            }
             debug!(credential = %name, "turn");
             let engine = self.engine.clone();
             self.turns.spawn(async move {
@@ -299,6 +308,13 @@ impl Scheduler {
         }
         if let Some(slot) = self.slots.get(&name) {
             self.asleep.insert((slot.wake_at, name));
+        }
+    }
+
+    fn sleep_until(&mut self, name: CredentialName, at: Timestamp) {
+        if let Some(slot) = self.slots.get_mut(&name) {
+            slot.wake_at = at;
+            self.asleep.insert((at, name));
         }
     }
 

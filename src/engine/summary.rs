@@ -148,6 +148,7 @@ mod tests {
         Policy {
             schedule: Schedule::every(SignedDuration::from_hours(1), &owner),
             owner,
+            renamed_from: None,
             organization: "main".into(),
             account: Account::new("etl"),
             token_type: TokenType::ReadWrite,

@@ -41,23 +41,47 @@ struct Worker<'a> {
     values: Values,
     versions: BTreeMap<DeliveryId, Version>,
     row_version: Option<u64>,
+    /// An earlier name's row, until the first save has taken it over.
+    takes_over: Option<(CredentialName, u64)>,
+}
+
+/// What the journal knows of a credential.
+struct Stored {
+    state: Option<Credential>,
+    row_version: Option<u64>,
+    takes_over: Option<(CredentialName, u64)>,
+}
+
+impl Stored {
+    /// The credential's own row, or that of its earlier name where its own holds nothing to lose.
+    async fn load(engine: &Engine, name: &CredentialName, member: &Member) -> Result<Self, JournalError> {
+        let row = engine.journal.load(name).await?;
+        let row_version = row.as_ref().map(|row| row.version);
+        let state = row.and_then(|row| read_state(name, &row.state));
+        if let Some(from) = member.policy.renamed_from.as_ref()
+            && state.as_ref().is_none_or(Credential::is_untouched)
+            && let Some(row) = engine.journal.load(from).await?
+            && let Some(earlier) = read_state(from, &row.state)
+        {
+            return Ok(Self { state: Some(earlier), row_version, takes_over: Some((from.clone(), row.version)) });
+        }
+        Ok(Self { state, row_version, takes_over: None })
+    }
 }
 
 /// Runs one turn. Whatever fails is journaled by the core or told here; the credential always gets
 /// a time to be looked at again.
 pub(super) async fn take_turn(engine: &Engine, name: &CredentialName, member: &Member) -> Ended {
-    let row = match engine.journal.load(name).await {
-        Ok(row) => row,
+    let Stored { state, row_version, takes_over } = match Stored::load(engine, name, member).await {
+        Ok(stored) => stored,
         Err(error) => return engine.journal_failed(name, &error),
     };
-    let row_version = row.as_ref().map(|row| row.version);
-    let stored = row.and_then(|row| read_state(name, &row.state));
     let values = engine.take_values(name);
     let in_hand: BTreeSet<RotationId> = values.keys().copied().collect();
     let places = member.places.iter().map(|place| (place.id().clone(), place.clone())).collect();
-    let mut worker = Worker { engine, name, member, places, values, versions: BTreeMap::new(), row_version };
+    let mut worker = Worker { engine, name, member, places, values, versions: BTreeMap::new(), row_version, takes_over };
     let now = engine.clock.now();
-    let turn = Turn::begin(stored, &member.policy, engine.facts, in_hand, now);
+    let turn = Turn::begin(state, &member.policy, engine.facts, in_hand, now);
     worker.run(turn).await
 }
 
@@ -143,9 +167,17 @@ impl Worker<'_> {
             Some((state, entries)) => (encode(state)?, entries),
             None => (encode(turn.credential())?, Vec::new()),
         };
-        let save = Save { credential: self.name.clone(), expected: self.row_version, state, wake_at, entries: entries.clone() };
+        let save = Save {
+            credential: self.name.clone(),
+            expected: self.row_version,
+            state,
+            wake_at,
+            entries: entries.clone(),
+            takes_over: self.takes_over.clone(),
+        };
         self.engine.mark_clock().await?;
         self.row_version = Some(self.engine.journal.save(save).await?);
+        self.takes_over = None;
         self.engine.journal_works();
         self.tell(turn.credential(), &entries);
         Ok(())

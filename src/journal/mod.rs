@@ -56,6 +56,9 @@ pub struct Save {
     pub state: String,
     pub wake_at: Timestamp,
     pub entries: Vec<Entry>,
+    /// The row, at this version, whose history goes on in this one: an earlier name's. It is removed, and
+    /// its history lines are of `credential` from then on.
+    pub takes_over: Option<(CredentialName, u64)>,
 }
 
 /// One line of the history: an entry and the credential that it belongs to.

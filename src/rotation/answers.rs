@@ -6,7 +6,7 @@ use super::backoff::{Backoff, LONGEST};
 use super::breakage::{Breakage, broken};
 use super::credential::{Attempt, Blocked, Oddity, RolledBack, Rotation, Settled, Stage, Token, Trouble};
 use super::entry::Happened;
-use super::judge::{Judged, Listed, Seen, judge, rotation_named};
+use super::judge::{Judged, Listed, Names, Seen, judge};
 use super::outcome::{
     Failed, IssueOutcome, IssuedToken, ListOutcome, ListedToken, ReadOutcome, Reason, RevokeOutcome, VerifyOutcome, WriteOutcome,
 };
@@ -45,7 +45,7 @@ impl Turn<'_> {
                 }
                 self.match_list(account, &tokens, now);
                 let unknown_to_us = |token: &ListedToken| {
-                    rotation_named(token, &self.policy.owner).is_some_and(|id| !self.credential.rotations.contains_key(&id))
+                    self.names().rotation(token).is_some_and(|id| !self.credential.rotations.contains_key(&id))
                 };
                 let news = tokens.iter().any(unknown_to_us);
                 self.sight.lists.push((account.clone(), Listed::Complete(tokens)));
@@ -68,7 +68,7 @@ impl Turn<'_> {
     fn count(&mut self, tokens: &[ListedToken]) {
         let mut seen = super::credential::Seen::default();
         for token in tokens {
-            match rotation_named(token, &self.policy.owner) {
+            match self.names().rotation(token) {
                 Some(id) => {
                     seen.live += 1;
                     let recorded = self.credential.rotations.get(&id).is_some_and(|rotation| rotation.stage != Stage::Requested);
@@ -82,8 +82,8 @@ impl Turn<'_> {
 
     /// Finds the lost, and notes what a complete list lacks.
     fn match_list(&mut self, account: &Account, tokens: &[ListedToken], now: Moment) {
-        let owner = &self.policy.owner;
-        let listed = |id: RotationId| tokens.iter().find(|token| rotation_named(token, owner) == Some(id));
+        let names = Names::of(self.policy, &self.credential.renamed);
+        let listed = |id: RotationId| tokens.iter().find(|token| names.rotation(token) == Some(id));
         let mut found = Vec::new();
         let mut vanished = Vec::new();
         for (id, rotation) in &mut self.credential.rotations {
@@ -118,17 +118,17 @@ impl Turn<'_> {
                 vanished.push(*id);
             }
         }
-        for (id, token) in found {
-            self.entry(now, Happened::Found, |entry| {
-                entry.rotation = Some(id);
-                entry.token = Some(token);
-            });
-        }
         let latest = self.credential.latest().map(|(id, _)| id);
         let newest =
             self.credential.latest().filter(|(_, rotation)| rotation.account == *account && rotation.missing_since.is_none());
         if let Some(id) = newest.map(|(id, _)| id).filter(|id| listed(*id).is_some()) {
             self.credential.seen_live = Some((id, self.facts.process));
+        }
+        for (id, token) in found {
+            self.entry(now, Happened::Found, |entry| {
+                entry.rotation = Some(id);
+                entry.token = Some(token);
+            });
         }
         for id in vanished.into_iter().filter(|id| Some(*id) == latest) {
             self.entry(now, Happened::Vanished, |entry| {

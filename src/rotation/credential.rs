@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::backoff::Backoff;
 use super::outcome::Failed;
-use super::words::{Account, DeliveryId, Fingerprint, Moment, RotationId, TokenId};
+use super::words::{Account, CredentialName, DeliveryId, Fingerprint, Moment, RotationId, TokenId};
 
 /// One run of the daemon, drawn at its start: tells a writer that is gone from one of our own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,13 @@ pub struct Credential {
     /// Whether the deliveries were once read as a whole. A new credential and one whose journal was
     /// lost are the same: unread.
     pub known: bool,
+    /// The name that this was last saved under; `None` before the first turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<CredentialName>,
+    /// Names that it had before, each with the newest rotation of the time: up to that one, tokens of
+    /// that name are its own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub renamed: BTreeMap<CredentialName, RotationId>,
     /// Every rotation whose token may live, by age.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub rotations: BTreeMap<RotationId, Rotation>,
@@ -302,6 +309,11 @@ impl Credential {
     pub fn was_ours(&self, delivery: &DeliveryId) -> bool {
         self.deliveries.get(delivery).is_some_and(|known| known.confirmed.is_some())
             || self.rotations.values().any(|rotation| rotation.attempts.contains_key(delivery))
+    }
+
+    /// Whether there never was a rotation: nothing would be lost if another history took its place.
+    pub fn is_untouched(&self) -> bool {
+        self.newest.is_none() && self.rotations.is_empty()
     }
 
     /// Remembers the newest id, so that the next one is later.

@@ -54,6 +54,8 @@ pub enum Happened {
     Rebuilt,
     DeliveryAdded,
     DeliveryRemoved,
+    /// The history of an earlier name is carried on.
+    Renamed,
     Blocked,
     Unblocked,
     /// A schedule, a window, a limit or a freeze was passed over, since the token would have expired.
@@ -92,6 +94,7 @@ impl Happened {
             Self::Rebuilt => "rebuilt",
             Self::DeliveryAdded => "delivery_added",
             Self::DeliveryRemoved => "delivery_removed",
+            Self::Renamed => "renamed",
             Self::Blocked => "blocked",
             Self::Unblocked => "unblocked",
             Self::DeadlineForced => "deadline_forced",

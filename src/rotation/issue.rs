@@ -109,7 +109,7 @@ impl Turn<'_> {
     }
 
     fn begin_issue(&mut self, now: Moment, random: u64, due: Due) -> Action {
-        let named = self.sight.named_rotations(&self.policy.owner).max();
+        let named = self.sight.named_rotations(self.names()).max();
         let rotation = RotationId::mint(now.wall, self.credential.newest.max(named), self.facts.installation, random);
         if due.urgent {
             self.entry(now, Happened::DeadlineForced, |entry| {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::credential::Credential;
 use super::outcome::{Failed, ListedToken, Shows};
 use super::policy::Policy;
-use super::words::{Account, DeliveryId, Moment, Owner, RotationId, TokenName};
+use super::words::{Account, CredentialName, DeliveryId, Moment, Owner, RotationId, TokenName};
 
 /// What was seen of the world during this turn. Nothing of it survives the turn.
 #[derive(Debug, Default)]
@@ -49,13 +49,13 @@ impl Sight {
         }
     }
 
-    /// Rotation ids of this owner's names in every list of this turn.
-    pub fn named_rotations<'s>(&'s self, owner: &'s Owner) -> impl Iterator<Item = RotationId> + 's {
+    /// Rotation ids of this credential's names in every list of this turn.
+    pub fn named_rotations<'s>(&'s self, names: Names<'s>) -> impl Iterator<Item = RotationId> + 's {
         let tokens = self.lists.iter().flat_map(|(_, list)| match list {
             Listed::Complete(tokens) => tokens.as_slice(),
             Listed::Failed => &[],
         });
-        tokens.filter_map(move |token| rotation_named(token, owner))
+        tokens.filter_map(move |token| names.rotation(token))
     }
 
     /// Whether list and deliveries were compared in this turn: every delivery tried, the list read.
@@ -64,10 +64,33 @@ impl Sight {
     }
 }
 
-/// The rotation that a listed token's name carries, if the name is this owner's.
-pub(super) fn rotation_named(token: &ListedToken, owner: &Owner) -> Option<RotationId> {
-    let name = TokenName::parse(token.name.as_deref()?)?;
-    (name.owner == *owner).then_some(name.rotation)
+/// Which names are this credential's: its own and those that it had.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Names<'a> {
+    policy: &'a Policy,
+    renamed: &'a BTreeMap<CredentialName, RotationId>,
+}
+
+impl<'a> Names<'a> {
+    pub fn of(policy: &'a Policy, renamed: &'a BTreeMap<CredentialName, RotationId>) -> Self {
+        Self { policy, renamed }
+    }
+
+    /// Whether a place marked as `owner`'s is this credential's.
+    fn own(&self, owner: &Owner) -> bool {
+        let name = &owner.credential;
+        let had = || self.policy.renamed_from.as_ref() == Some(name) || self.renamed.contains_key(name);
+        *owner == self.policy.owner || (owner.deployment == self.policy.owner.deployment && had())
+    }
+
+    /// The rotation that a listed token's name carries, if that name is this credential's. Another
+    /// credential may bear a given-up name by now, so there only rotations of the time count.
+    pub fn rotation(&self, token: &ListedToken) -> Option<RotationId> {
+        let TokenName { owner, rotation } = TokenName::parse(token.name.as_deref()?)?;
+        let given_up = owner != self.policy.owner && self.policy.renamed_from.as_ref() != Some(&owner.credential);
+        let of_the_time = || self.renamed.get(&owner.credential).is_some_and(|newest| rotation <= *newest);
+        (self.own(&owner) && (!given_up || of_the_time())).then_some(rotation)
+    }
 }
 
 /// What a delivery shows, in the credential's terms.
@@ -95,7 +118,9 @@ pub(super) fn judge(credential: &Credential, policy: &Policy, sight: &Sight, del
     match &seen.what {
         Err(_) => Judged::Unreadable,
         Ok(Shows::ScheduledForDeletion) => Judged::ScheduledForDeletion,
-        Ok(Shows::Nothing { owner: Some(owner) } | Shows::Value { owner: Some(owner), .. }) if *owner != policy.owner => {
+        Ok(Shows::Nothing { owner: Some(owner) } | Shows::Value { owner: Some(owner), .. })
+            if !Names::of(policy, &credential.renamed).own(owner) =>
+        {
             Judged::OwnedBy(owner.clone())
         }
         Ok(Shows::Nothing { .. }) => Judged::Nothing,

@@ -8,7 +8,7 @@ use super::answers::LISTS_APART;
 use super::breakage::{Breakage, broken};
 use super::credential::{Block, Blocked, Delivery, Stage};
 use super::entry::Happened;
-use super::judge::{Judged, judge, rotation_named};
+use super::judge::{Judged, judge};
 use super::turn::{Action, Turn};
 use super::words::{Account, DeliveryId, Moment, RotationId};
 
@@ -52,6 +52,7 @@ impl Turn<'_> {
 
     /// Takes over what the configuration and the time changed.
     pub(super) fn tidy(&mut self, now: Moment) {
+        self.take_name(now);
         self.take_deliveries(now);
         let tag = self.policy.schedule.tag();
         // The moment of a change is noted by clocks that were compared; till then only deadlines count.
@@ -95,6 +96,19 @@ impl Turn<'_> {
         credential.deliveries.values_mut().filter_map(|known| known.mended_at.as_mut()).for_each(past);
         credential.strangers_missing.values_mut().for_each(past);
         credential.scheduled_from.iter_mut().for_each(past);
+    }
+
+    /// Carries on the history of an earlier name.
+    fn take_name(&mut self, now: Moment) {
+        let name = &self.policy.owner.credential;
+        if self.credential.name.as_ref() == Some(name) {
+            return;
+        }
+        let before = self.credential.name.replace(name.clone()).or_else(|| self.policy.renamed_from.clone());
+        let (Some(before), Some(newest)) = (before, self.credential.newest) else { return };
+        let detail = format!("was `{before}`: its tokens and places are carried on under the new name");
+        self.credential.renamed.insert(before, newest);
+        self.entry(now, Happened::Renamed, |entry| entry.detail = Some(detail));
     }
 
     /// Deliveries that were added or removed since the state was saved.
@@ -252,7 +266,9 @@ impl Turn<'_> {
             let found = match judge(&self.credential, self.policy, &self.sight, id) {
                 Judged::OwnedBy(owner) => (
                     Blocked::OwnedByOther,
-                    format!("`{id}` belongs to `{owner}` by its marker: deliver elsewhere, or remove the marker"),
+                    format!(
+                        "`{id}` belongs to `{owner}` by its marker: deliver elsewhere, remove the marker, or, if that was this credential's name, set `renamed_from`"
+                    ),
                 ),
                 Judged::ScheduledForDeletion => {
                     (Blocked::ScheduledForDeletion, format!("`{id}` is scheduled for deletion: restore it, or deliver elsewhere"))
@@ -286,7 +302,7 @@ impl Turn<'_> {
         let tokens = self.sight.complete_list(&self.policy.account)?;
         let late = self.facts.journal_created_at.checked_add(PREDECESSOR).ok()?;
         tokens.iter().filter(|token| token.created_at > late).find_map(|token| {
-            let id = rotation_named(token, &self.policy.owner)?;
+            let id = self.names().rotation(token)?;
             let theirs = id.installation() != self.facts.installation && !self.credential.rotations.contains_key(&id);
             theirs.then_some(id)
         })

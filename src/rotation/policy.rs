@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 
 use super::outcome::Verify;
 use super::schedule::Schedule;
-use super::words::{Account, DeliveryId, Owner, TokenType};
+use super::words::{Account, CredentialName, DeliveryId, Owner, TokenType};
 
 /// Whether rotad acts on a credential or only looks at it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,6 +30,8 @@ pub struct DeliveryPolicy {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
     pub owner: Owner,
+    /// The name that the credential had before: markers and tokens of that name are its own.
+    pub renamed_from: Option<CredentialName>,
     pub organization: Arc<str>,
     pub account: Account,
     pub token_type: TokenType,

@@ -8,7 +8,7 @@ use super::breakage::{Breakage, broken};
 use super::credential::{Blocked, Rotation, Stage, Token};
 use super::entry::Happened;
 use super::issue::deadline;
-use super::judge::{Judged, judge, rotation_named};
+use super::judge::{Judged, judge};
 use super::look::PREDECESSOR;
 use super::outcome::{ListedToken, Shows};
 use super::turn::{Rebuilt, Turn};
@@ -53,7 +53,7 @@ impl Turn<'_> {
             .keys()
             .any(|id| matches!(judge(&self.credential, self.policy, &self.sight, id), Judged::Unreadable | Judged::Unread));
         // Waiting for a delivery must not let the token that others serve expire (L1).
-        let of = |id: RotationId| tokens.iter().find(|token| rotation_named(token, &self.policy.owner) == Some(id));
+        let of = |id: RotationId| tokens.iter().find(|token| self.names().rotation(token) == Some(id));
         let pressing =
             strangers.keys().filter_map(|id| of(*id)?.expires_at).any(|expiry| deadline(expiry, self.policy) <= now.wall);
         if unread && !pressing {
@@ -79,7 +79,7 @@ impl Turn<'_> {
     /// Live, and made by another installation after the one that this journal replaced can have
     /// lived. What is left of a dead token proves nothing: it is judged as changed by hand.
     fn is_anothers(&self, id: RotationId, tokens: &[ListedToken]) -> bool {
-        let listed = tokens.iter().find(|token| rotation_named(token, &self.policy.owner) == Some(id));
+        let listed = tokens.iter().find(|token| self.names().rotation(token) == Some(id));
         let end = self.facts.journal_created_at.checked_add(PREDECESSOR);
         let late = listed.is_some_and(|token| end.is_ok_and(|end| token.created_at > end));
         late && id.installation() != self.facts.installation

@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::breakage::{Breakage, broken};
 use super::credential::{Block, Blocked, Credential, ProcessId, Stage};
 use super::entry::{Entry, Happened};
-use super::judge::Sight;
+use super::judge::{Names, Sight};
 use super::outcome::{Failed, IssueRequest};
 use super::policy::{Mode, Policy};
 use super::words::{Account, DeliveryId, Fingerprint, InstallationId, Moment, RotationId, TokenId};
@@ -261,8 +261,12 @@ impl<'a> Turn<'a> {
         /// More than a credential's tokens that may be seen live at all.
         const CANDIDATES_MAX: usize = 64;
         let mut all: BTreeSet<RotationId> = self.credential.rotations.keys().copied().collect();
-        all.extend(self.sight.named_rotations(&self.policy.owner));
+        all.extend(self.sight.named_rotations(self.names()));
         all.into_iter().rev().take(CANDIDATES_MAX).collect()
+    }
+
+    pub(super) fn names(&self) -> Names<'_> {
+        Names::of(self.policy, &self.credential.renamed)
     }
 
     pub(super) fn wake_at(&mut self, at: Timestamp) {

@@ -35,9 +35,9 @@ impl Marker {
 
     /// The marker to write before a new value. The pair that explains the value in place is kept
     /// before all others, or a few failed writes would push it out and make our own value unexplained.
+    /// The pairs stay under a new owner too: the core lets only a renamed credential write over another name.
     pub fn next(before: Option<&Self>, owner: &Owner, new: (Fingerprint, RotationId), in_place: Option<Fingerprint>) -> Self {
-        // Another owner's pairs explain nothing to the new owner.
-        let known = before.filter(|marker| marker.owner == *owner).map_or(&[][..], |marker| &marker.pairs);
+        let known = before.map_or(&[][..], |marker| &marker.pairs);
         let serving = known.iter().filter(|(fingerprint, _)| Some(*fingerprint) == in_place);
         let others = known.iter().filter(|(fingerprint, _)| Some(*fingerprint) != in_place);
         let mut pairs = vec![new];
@@ -106,10 +106,10 @@ mod tests {
     }
 
     #[test]
-    fn a_new_owner_takes_nothing_over_of_the_old_ones_pairs() {
-        let theirs = after(&[1, 2], None);
-        let ours = Marker::next(Some(&theirs), &owner("other"), pair(3), Some(pair(2).0));
-        assert_eq!((ours.owner, ours.pairs), (owner("other"), vec![pair(3)]));
+    fn a_renamed_owner_keeps_what_explains_the_value_in_place() {
+        let before = after(&[1, 2], None);
+        let renamed = Marker::next(Some(&before), &owner("other"), pair(3), Some(pair(2).0));
+        assert_eq!((renamed.owner, renamed.pairs), (owner("other"), vec![pair(3), pair(2), pair(1)]));
     }
 
     #[test]

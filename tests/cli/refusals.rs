@@ -28,8 +28,6 @@ fn a_configuration_that_cannot_keep_the_promises_is_refused() {
     refused(&plain, &etl(&plain, SLOW).replace("\"etl_test\"", "\"9-lives\""), &["9-lives", "account"]);
     let postgres = etl(&plain, SLOW).replace("\"sqlite:", "\"postgres://h/");
     refused(&plain, &postgres, &["postgres://", "not supported yet"]);
-    let renamed = etl(&plain, &format!("{SLOW}\nrenamed_from = \"old\""));
-    refused(&plain, &renamed, &["renamed_from", "not supported yet"]);
 }
 
 #[test]

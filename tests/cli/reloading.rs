@@ -101,18 +101,44 @@ fn a_section_that_needs_a_restart_is_named() {
     rotad.stop();
 }
 
+/// `credential`'s section under another name, at the same place.
+fn renamed(plain: &Plain, to: &str, from: &str, more: &str) -> String {
+    plain.credential(from, &format!("{SLOW}\n{more}")).replace(&format!("[credential.{from}]"), &format!("[credential.{to}]"))
+}
+
 #[test]
-fn another_name_at_the_same_place_is_blocked_and_told() {
+fn another_name_at_the_same_place_is_blocked_until_it_says_what_it_was() {
     let plain = Plain::start();
     plain.configure_with(&["old"], SLOW);
     let mut rotad = plain.rotad_delivering(&["old"]);
     let served = plain.served("old");
-    plain.configure(&(plain.head() + &plain.credential("old", SLOW).replace("[credential.old]", "[credential.new]")));
+    plain.configure(&(plain.head() + &renamed(&plain, "new", "old", "")));
     rotad.signal(Signal::HUP);
     plain.until("the block", || plain.line("new")["blocked"] == "owned_by_other");
     let detail = plain.line("new")["block"]["detail"].clone();
-    assert!(detail.as_str().is_some_and(|detail| detail.contains("old")), "{detail}");
-    assert_eq!((plain.issued(), plain.revoked(), plain.served("old")), (1, 0, served), "{}", plain.log());
+    let told = |word: &str| detail.as_str().is_some_and(|detail| detail.contains(word));
+    assert!(told("old") && told("renamed_from"), "{detail}");
     assert_eq!(plain.line("old")["let_go"], true);
+    plain.configure(&(plain.head() + &renamed(&plain, "new", "old", "renamed_from = \"old\"")));
+    rotad.signal(Signal::HUP);
+    plain.until("the history carried on", || plain.line("new")["state"] == "current");
+    assert!(plain.line("old").is_null(), "{}", plain.line("old"));
+    assert_eq!((plain.issued(), plain.revoked(), plain.served("old")), (1, 0, served), "{}", plain.log());
+    rotad.stop();
+}
+
+#[test]
+fn a_credential_renamed_while_its_turn_hangs_waits_for_that_turn() {
+    let plain = Plain::start();
+    plain.configure_with(&["old"], SLOW);
+    plain.misbehave(&json!({ "misbehaviour": { "delay": { "seconds": 8 } }, "operations": ["create_token"] }));
+    let mut rotad = plain.rotad();
+    plain.until("the request under way", || plain.log().contains("intended"));
+    plain.configure(&(plain.head() + &renamed(&plain, "new", "old", "renamed_from = \"old\"")));
+    rotad.signal(Signal::HUP);
+    plain.until("the reload", || plain.log().contains("let go, its tokens"));
+    plain.until("the history carried on", || plain.line("new")["state"] == "current");
+    assert_eq!((plain.issued(), plain.revoked()), (1, 0), "{}", plain.log());
+    assert!(plain.serves_live("old") && !plain.log().contains("another writer"), "{}", plain.log());
     rotad.stop();
 }

@@ -83,6 +83,7 @@ impl Rig {
         let deliveries = places.iter().map(|name| (place(name), delivery())).collect();
         let policy = Policy {
             owner: owner(),
+            renamed_from: None,
             organization: "main".into(),
             account: Account::new("etl_prod"),
             token_type: TokenType::ReadWrite,

@@ -38,6 +38,7 @@ pub enum Fault {
     JournalRestored,
     ClockSkewed,
     Reconfigured,
+    Renamed,
 }
 
 /// What the core asked for when it happened.
@@ -104,6 +105,7 @@ impl Coverage {
             F::JournalRestored,
             F::ClockSkewed,
             F::Reconfigured,
+            F::Renamed,
         ];
         for fault in outside {
             owed.push((fault, D::Wait));

@@ -135,7 +135,7 @@ impl Sim<'_> {
         if self.now > latest {
             return None;
         }
-        let owner = self.setup.plans[credential].owner.clone();
+        let owner = self.actors[credential].policy.owner.clone();
         let delivery = self.places[place].id.clone();
         let told = |outcome| (fault == Fault::None).then(|| Outcome::Write(delivery.clone(), rotation, outcome));
         let held = &mut self.places[place];

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::setup::Faults;
+use super::setup::{Faults, is_of};
 use super::sim::{Event, NEVER, Sim, patience, policy_every};
 use super::world::{Author, HOUR, MINUTE, Ms, Place, ms_of, stamp};
 
@@ -48,8 +48,7 @@ impl Sim<'_> {
     pub fn check_served(&mut self, when: &str) {
         let wrong = self.configured().find(|place| {
             let token = place.value().and_then(|value| self.tokens.get(value));
-            let owner = &self.setup.plans[place.credential].owner;
-            !token.is_some_and(|token| token.is_live(self.now) && token.name.owner == *owner)
+            !token.is_some_and(|token| token.is_live(self.now) && is_of(&token.name.owner, place.credential))
         });
         if let Some(place) = wrong {
             let (id, value) = (place.id.clone(), place.value());
@@ -105,7 +104,7 @@ impl Sim<'_> {
             return;
         }
         let leaked = self.tokens[..newest].iter().enumerate().find(|(index, token)| {
-            let ours = token.name.owner == policy.owner && token.is_live(self.now) && token.expires < NEVER;
+            let ours = is_of(&token.name.owner, credential) && token.is_live(self.now) && token.expires < NEVER;
             ours && row.memo.recorded.contains(&token.name.rotation) && !self.adopted.contains(index)
         });
         if let Some((index, token)) = leaked {

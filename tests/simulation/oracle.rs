@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rotad::rotation::{DeliveryId, Policy, RotationId, Schedule};
 
+use super::setup::is_of;
 use super::world::{MINUTE, Ms, Place, SECOND, Token, ms_of, stamp};
 
 /// How old a read-back may be when the DELETE is sent (S1), and what a corrected clock may add.
@@ -100,6 +101,7 @@ impl Memo {
 /// What the judges look at.
 pub struct Scene<'s> {
     pub now: Ms,
+    pub credential: usize,
     pub policy: &'s Policy,
     pub memo: &'s Memo,
     pub tokens: &'s [Token],
@@ -115,7 +117,7 @@ pub struct Scene<'s> {
 impl Scene<'_> {
     fn rotation_of(&self, value: Option<usize>) -> Option<RotationId> {
         let token = self.tokens.get(value?)?;
-        (token.name.owner == self.policy.owner).then_some(token.name.rotation)
+        is_of(&token.name.owner, self.credential).then_some(token.name.rotation)
     }
 
     fn wall_slack(&self) -> Ms {
@@ -132,7 +134,10 @@ impl Scene<'_> {
             return Err(("S7", format!("t{index} is revoked without a permit")));
         }
         let token = &self.tokens[index];
-        if !self.memo.recorded.contains(&rotation) || token.name.rotation != rotation || token.name.owner != self.policy.owner {
+        if !self.memo.recorded.contains(&rotation)
+            || token.name.rotation != rotation
+            || !is_of(&token.name.owner, self.credential)
+        {
             return Err(("S3", format!("t{index} is revoked, and this journal did not record it")));
         }
         if never_left {
@@ -240,7 +245,7 @@ impl Scene<'_> {
     fn newest_usable(&self) -> Option<(RotationId, usize)> {
         let served = self.looks.values().filter(|look| look.readable).filter_map(|look| look.value);
         let held = self.in_hand.values().copied();
-        let ours = |index: &usize| self.tokens.get(*index).is_some_and(|token| token.name.owner == self.policy.owner);
+        let ours = |index: &usize| self.tokens.get(*index).is_some_and(|token| is_of(&token.name.owner, self.credential));
         let newest = served.chain(held).filter(ours).max_by_key(|index| self.tokens[*index].name.rotation)?;
         let token = &self.tokens[newest];
         let fit = self.memo.newest.is_some_and(|known| known == token.name.rotation)

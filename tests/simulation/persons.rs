@@ -4,7 +4,7 @@ use rotad::rotation::{InstallationId, RotationId, TokenName};
 
 use super::coverage::{During, Fault};
 use super::process::Journal;
-use super::setup::{account_index, owner};
+use super::setup::{account_index, is_of, owner};
 use super::sim::{Event, NEVER, Sim, policy_every};
 use super::world::{Author, Content, DAY, Ended, FOREIGN, HOUR, MINUTE, Marker, Ms, SECOND, Token, stamp};
 
@@ -92,7 +92,7 @@ impl Sim<'_> {
 
     fn revoke_by_hand(&mut self, credential: usize) {
         let live: Vec<usize> = (0..self.tokens.len())
-            .filter(|index| self.tokens[*index].is_live(self.now) && self.tokens[*index].name.owner == owner(credential))
+            .filter(|index| self.tokens[*index].is_live(self.now) && is_of(&self.tokens[*index].name.owner, credential))
             .collect();
         if live.is_empty() {
             return;
@@ -163,7 +163,8 @@ impl Sim<'_> {
         if next + 1 >= versions.len() || self.actors[credential].turn.is_some() {
             return;
         }
-        self.meet_outside(Fault::Reconfigured, credential);
+        let renamed = versions[next].owner != self.actors[credential].policy.owner;
+        self.meet_outside(if renamed { Fault::Renamed } else { Fault::Reconfigured }, credential);
         self.configure(credential, next);
     }
 
@@ -221,7 +222,7 @@ impl Sim<'_> {
             place.unreadable_until = 0;
             place.unwritable_until = 0;
             let held = &place.now().content;
-            let anothers = held.marker.as_ref().is_some_and(|marker| marker.owner != owner(place.credential));
+            let anothers = held.marker.as_ref().is_some_and(|marker| !is_of(&marker.owner, place.credential));
             if held.scheduled_for_deletion || anothers {
                 place.put(self.now, Content::default(), Author::Person);
             }

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use rotad::rotation::{Account, DeliveryId, DeliveryPolicy, Mode, Owner, Policy, Schedule, TokenType, Verify};
+use rotad::rotation::{Account, CredentialName, DeliveryId, DeliveryPolicy, Mode, Owner, Policy, Schedule, TokenType, Verify};
 
 use super::Shape;
 use super::rng::Rng;
+use super::sim::policy_every;
 use super::world::{Content, DAY, FOREIGN, HOUR, MINUTE, Marker, Ms, Place, SECOND, Version, span};
 
 /// Which outside events may happen, and how likely each fault is at an action, in permille.
@@ -88,6 +89,16 @@ pub struct Setup {
 
 pub fn owner(index: usize) -> Owner {
     Owner { deployment: "sim".parse().unwrap(), credential: format!("c{index}").parse().unwrap() }
+}
+
+/// The name that the credential is renamed to in the midst of a history.
+fn renamed(index: usize) -> Owner {
+    Owner { credential: format!("c{index}-renamed").parse().unwrap(), ..owner(index) }
+}
+
+/// Whether a name is, or was, the credential's.
+pub fn is_of(name: &Owner, index: usize) -> bool {
+    *name == owner(index) || *name == renamed(index)
 }
 
 pub fn account(index: usize) -> Account {
@@ -182,12 +193,13 @@ fn draw_plan(rng: &mut Rng, index: usize, times: &Times, places: &[Place], count
     };
     let take_over = rng.permille(700);
     let chosen: Vec<&Place> = places.iter().take(count).collect();
-    let first = policy(rng, index, &owner, times, deliveries(&chosen, take_over));
+    let named = Named { owner: owner.clone(), renamed_from: None, deliveries: deliveries(&chosen, take_over) };
+    let first = policy(rng, index, &named, times);
     let mut versions = vec![first];
     let changes = if faults.configuration { rng.between(1, 4) } else { 0 };
     for _ in 0..changes {
         let mut next = versions.last().unwrap().clone();
-        match rng.below(6) {
+        match rng.below(7) {
             0 | 1 => {
                 let mut chosen: Vec<&Place> = places.iter().filter(|_| rng.permille(600)).collect();
                 if chosen.is_empty() {
@@ -196,11 +208,16 @@ fn draw_plan(rng: &mut Rng, index: usize, times: &Times, places: &[Place], count
                 next.deliveries = deliveries(&chosen, take_over);
             }
             2 => next.grace = (next.grace / 2).max(span(5 * SECOND)),
-            3 => next = policy(rng, index, &owner, times, next.deliveries.clone()),
+            3 => next = policy(rng, index, &Named::of(&next), times),
             4 => {
                 let ttl = *rng.pick(&[times.ttl / 2, times.ttl * 2]);
                 let changed = Times::of_ttl(rng, ttl.max(10 * MINUTE));
-                next = policy(rng, index, &owner, &changed, next.deliveries.clone());
+                next = policy(rng, index, &Named::of(&next), &changed);
+            }
+            5 if next.renamed_from.is_none() => {
+                next.renamed_from = Some(next.owner.credential.clone());
+                next.owner = renamed(index);
+                next.schedule = Schedule::every(span(policy_every(&next)), &next.owner);
             }
             _ => next.account = account(100 + index),
         }
@@ -213,9 +230,25 @@ fn draw_plan(rng: &mut Rng, index: usize, times: &Times, places: &[Place], count
     Plan { owner, versions }
 }
 
-fn policy(rng: &mut Rng, index: usize, owner: &Owner, times: &Times, deliveries: BTreeMap<DeliveryId, DeliveryPolicy>) -> Policy {
+/// What stays when the terms of a credential change.
+struct Named {
+    owner: Owner,
+    renamed_from: Option<CredentialName>,
+    deliveries: BTreeMap<DeliveryId, DeliveryPolicy>,
+}
+
+impl Named {
+    fn of(policy: &Policy) -> Self {
+        let Policy { owner, renamed_from, deliveries, .. } = policy.clone();
+        Self { owner, renamed_from, deliveries }
+    }
+}
+
+fn policy(rng: &mut Rng, index: usize, named: &Named, times: &Times) -> Policy {
+    let Named { owner, renamed_from, deliveries } = named;
     Policy {
         owner: owner.clone(),
+        renamed_from: renamed_from.clone(),
         organization: "main".into(),
         account: account(index),
         token_type: *rng.pick(&[TokenType::ReadWrite, TokenType::ReadScaling]),
@@ -225,7 +258,7 @@ fn policy(rng: &mut Rng, index: usize, owner: &Owner, times: &Times, deliveries:
         grace: span(times.grace),
         verify: *rng.pick(&[Verify::None, Verify::List, Verify::Itself, Verify::Connect]),
         mode: Mode::Rotate,
-        deliveries,
+        deliveries: deliveries.clone(),
         sweep_every: span((times.ttl / 24).clamp(5 * MINUTE, DAY)),
         tokens_max: 16,
     }

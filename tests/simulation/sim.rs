@@ -11,7 +11,7 @@ use super::coverage::{Coverage, During, Fault};
 use super::oracle::{Look, Memo, Scene, Violation};
 use super::process::{Clocks, Journal, PerMinute, Process, Row};
 use super::rng::Rng;
-use super::setup::{Faults, Setup, account};
+use super::setup::{Faults, Setup, account, is_of};
 use super::world::{DAY, HOUR, MINUTE, Ms, Place, SECOND, Token, fingerprint, ms_of, stamp, token_id, token_index};
 
 /// A token that never expires.
@@ -525,6 +525,7 @@ impl<'a> Sim<'a> {
         let actor = &self.actors[credential];
         let process = self.process.as_ref().unwrap();
         Scene {
+            credential,
             now: self.now,
             policy: actor.policy,
             memo: &self.journal.rows[credential].as_ref().unwrap().memo,
@@ -575,7 +576,7 @@ impl<'a> Sim<'a> {
                     actor.memo.unreadable.remove(&delivery);
                     actor.read_versions.insert(delivery.clone(), version);
                     let token = look.value.and_then(|value| self.tokens.get(value));
-                    let shown = token.filter(|token| token.name.owner == actor.policy.owner).map(|token| token.name.rotation);
+                    let shown = token.filter(|token| is_of(&token.name.owner, credential)).map(|token| token.name.rotation);
                     actor.memo.looked(&delivery, shown, look.at);
                     actor.memo.settle(actor.policy);
                 }

@@ -138,8 +138,8 @@ impl Place {
     /// What rotad writes: the value, and its marker with the last three pairs.
     pub fn write(&mut self, now: Ms, owner: &Owner, value: usize, rotation: RotationId) {
         let mut pairs = match &self.now().content.marker {
-            Some(marker) if marker.owner == *owner => marker.pairs.clone(),
-            _ => Vec::new(),
+            Some(marker) => marker.pairs.clone(),
+            None => Vec::new(),
         };
         pairs.retain(|(known, _)| *known != value);
         pairs.push((value, rotation));

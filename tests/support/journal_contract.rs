@@ -57,7 +57,14 @@ pub fn entry(second: i64, what: Happened) -> Entry {
 }
 
 pub fn save(credential: &str, expected: Option<u64>, state: &str) -> Save {
-    Save { credential: name(credential), expected, state: state.to_owned(), wake_at: at(0), entries: Vec::new() }
+    Save {
+        credential: name(credential),
+        expected,
+        state: state.to_owned(),
+        wake_at: at(0),
+        entries: Vec::new(),
+        takes_over: None,
+    }
 }
 
 fn full_entry() -> Entry {
@@ -98,6 +105,30 @@ pub async fn a_save_of_another_version_is_a_conflict_and_records_nothing(journal
     assert_eq!(journal.load(&name("etl")).await.unwrap().map(|row| (row.version, row.state)), Some((2, "2".to_owned())));
     assert_eq!(journal.load(&name("absent")).await.unwrap(), None);
     assert_eq!(journal.history(None, 10).await.unwrap(), []);
+}
+
+/// A renamed credential: one row and one history go on, or nothing changes.
+pub async fn an_earlier_name_is_taken_over_whole_or_not_at_all(journal: &dyn Journal) {
+    let told = |second| Save { entries: vec![entry(second, Happened::Issued)], ..save("old", None, "history") };
+    journal.save(told(1)).await.unwrap();
+    journal.save(save("new", None, "blocked")).await.unwrap();
+    let takes_over = |from: &str, version| Some((name(from), version));
+    let taking = Save { entries: vec![entry(2, Happened::Renamed)], ..save("new", Some(1), "history") };
+    for (from, version) in [("old", 2), ("absent", 1)] {
+        let wrong = Save { takes_over: takes_over(from, version), ..taking.clone() };
+        let error = journal.save(wrong).await.unwrap_err();
+        assert!(matches!(&error, JournalError::Conflict(name) if name.as_str() == from), "{error}");
+    }
+    let wrong = Save { takes_over: takes_over("old", 1), expected: Some(7), ..taking.clone() };
+    assert!(matches!(journal.save(wrong).await.unwrap_err(), JournalError::Conflict(name) if name.as_str() == "new"));
+    assert_eq!(journal.load(&name("old")).await.unwrap().map(|row| row.state), Some("history".to_owned()));
+    assert_eq!(journal.history(Some(&name("old")), 10).await.unwrap().len(), 1);
+    assert_eq!(journal.save(Save { takes_over: takes_over("old", 1), ..taking }).await.unwrap(), 2);
+    assert_eq!(journal.load(&name("old")).await.unwrap(), None);
+    assert_eq!(journal.load(&name("new")).await.unwrap().map(|row| row.state), Some("history".to_owned()));
+    let lines = journal.history(Some(&name("new")), 10).await.unwrap();
+    assert_eq!(lines.iter().map(|line| line.entry.what).collect::<Vec<_>>(), [Happened::Renamed, Happened::Issued]);
+    assert_eq!(journal.save(Save { takes_over: None, ..told(3) }).await.unwrap(), 1, "the name is free again");
 }
 
 /// Of 64 savers that read the same version exactly one wins, though they share a commit.
@@ -309,6 +340,7 @@ macro_rules! journal_contract {
         $crate::journal_contract!(@one $open;
             a_saved_row_and_its_entries_come_back_as_they_were,
             a_save_of_another_version_is_a_conflict_and_records_nothing,
+            an_earlier_name_is_taken_over_whole_or_not_at_all,
             rows_come_in_the_order_of_names_in_portions,
             the_history_is_newest_first_of_one_credential_or_of_all,
             pruning_removes_what_is_older_and_nothing_else,

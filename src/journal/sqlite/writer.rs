@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::error::unwritable;
 use super::lock::Lock;
 use crate::journal::{CLOCK_MARK, Commit, JournalError, Observer, Save};
-use crate::rotation::Moment;
+use crate::rotation::{CredentialName, Moment};
 
 /// The most writes of one transaction: it bounds what one failure makes to be tried again, and a
 /// commit's length (some 20 KiB each go to the log before the disk is waited for).
@@ -137,11 +137,15 @@ impl Writer {
         }
     }
 
-    /// The version is compared by the statement that writes, so a conflict has written nothing.
+    /// The versions are compared by the statements that write; a conflict writes nothing.
     fn save(&self, save: &Save) -> rusqlite::Result<Result<u64, JournalError>> {
         let (name, wake_at) = (save.credential.as_str(), save.wake_at.to_string());
         let version = save.expected.map_or(1, |version| version.saturating_add(1));
-        let stored = |version: u64| i64::try_from(version).unwrap_or(i64::MAX);
+        if let Some((from, expected)) = &save.takes_over
+            && !self.is_at(from, *expected)?
+        {
+            return Ok(Err(JournalError::Conflict(from.clone())));
+        }
         let changed = match save.expected {
             None => self
                 .connection
@@ -157,6 +161,11 @@ impl Writer {
         if changed == 0 {
             return Ok(Err(JournalError::Conflict(save.credential.clone())));
         }
+        if let Some((from, _)) = &save.takes_over {
+            self.connection.prepare_cached("DELETE FROM credentials WHERE name = ?1")?.execute([from.as_str()])?;
+            let mut rename = self.connection.prepare_cached("UPDATE history SET credential = ?2 WHERE credential = ?1")?;
+            rename.execute([from.as_str(), name])?;
+        }
         let mut insert =
             self.connection.prepare_cached("INSERT INTO history (at, credential, what, entry) VALUES (?1, ?2, ?3, ?4)")?;
         for entry in &save.entries {
@@ -164,6 +173,11 @@ impl Writer {
             insert.execute(params![entry.at.as_microsecond(), name, entry.what.as_str(), json])?;
         }
         Ok(Ok(version))
+    }
+
+    fn is_at(&self, credential: &CredentialName, version: u64) -> rusqlite::Result<bool> {
+        let mut select = self.connection.prepare_cached("SELECT 1 FROM credentials WHERE name = ?1 AND version = ?2")?;
+        select.exists(params![credential.as_str(), stored(version)])
     }
 
     fn set_fact(&self, name: &str, value: &str) -> rusqlite::Result<u64> {
@@ -186,4 +200,9 @@ impl Writer {
         let removed = delete.execute(params![before.as_microsecond(), i64::try_from(PRUNE_MAX).unwrap_or(i64::MAX)])?;
         Ok(u64::try_from(removed).unwrap_or(u64::MAX))
     }
+}
+
+/// SQLite's integers are signed.
+fn stored(version: u64) -> i64 {
+    i64::try_from(version).unwrap_or(i64::MAX)
 }

@@ -170,9 +170,7 @@ fn allowed(world: &World, operation: Operation, caller: &Caller, username: Optio
     let own = username.is_some_and(|username| username.to_lowercase() == caller.key);
     let character = &world.character;
     let has = |role: &str| caller.roles.iter().any(|one| one == role);
-    let human = username.is_some_and(|username| {
-        world.users().iter().any(|user| user.username.to_lowercase() == username.to_lowercase() && !user.service_account)
-    });
+    let human = username.and_then(|username| world.known(username)).is_some_and(|user| !user.service_account);
     let may = match operation {
         _ if caller.token_type == TokenType::ReadScaling => false,
         Operation::CreateToken if human => own,

@@ -221,6 +221,10 @@ impl World {
         users
     }
 
+    pub(super) fn known(&self, username: &str) -> Option<&User> {
+        self.users.get(&username.to_lowercase())
+    }
+
     /// The user with its dead tokens laid to rest.
     pub(super) fn user(&mut self, username: &str, now: Timestamp) -> Option<&mut User> {
         let user = self.users.get_mut(&username.to_lowercase())?;
