@@ -168,6 +168,7 @@ fn state(owner: &Owner, id: RotationId, value: &Secret, place: &DeliveryId, now:
         newest: Some(id),
         schedule_tag: Schedule::every(EVERY, owner).tag(),
         swept_at: Some(now.wall),
+        swept_by: Some(ProcessId(1)),
         last_success_at: Some(now.wall),
         seen: Seen { live: 1, ..Seen::default() },
         ..Credential::default()

@@ -636,3 +636,19 @@ fn an_unnamed_predecessor_blocks_and_says_how_to_carry_it_on() {
     assert_eq!(rig.blocked(), Some(Blocked::OwnedByOther));
     assert!(rig.credential().blocked.as_ref().unwrap().detail.contains("renamed_from"));
 }
+
+#[test]
+fn a_start_compares_the_list_whenever_the_last_sweep_was() {
+    let mut rig = steady(&["a"]);
+    rig.turn();
+    let (since, is_list) =
+        (rig.second, |action: &rotad::rotation::Action| matches!(action, rotad::rotation::Action::List { .. }));
+    let before = rig.count(since, is_list);
+    rig.turn();
+    assert_eq!(rig.count(since, is_list), before, "the sweep is not due");
+    rig.facts.process = rotad::rotation::ProcessId(2);
+    rig.turn();
+    assert_eq!(rig.count(since, is_list), before + 1);
+    rig.turn();
+    assert_eq!(rig.count(since, is_list), before + 1, "once for each process");
+}

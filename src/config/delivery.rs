@@ -384,21 +384,11 @@ impl Delivery {
         match (&self.target, sinks.get(&self.sink)) {
             (Target::File(target), _) => format!("file:{}", target.path.display()),
             (Target::Aws(target), Some(Sink::Aws(config))) => target.delivery_id(config).to_string(),
-            (Target::Vault(target), Some(Sink::Vault(config))) => vault_identity(config, target),
+            (Target::Vault(target), Some(Sink::Vault(config))) => target.delivery_id(config).to_string(),
             // Not reached with a checked configuration: a target is of its sink's kind.
             (Target::Aws(target), _) => format!("aws:{}/{}", self.sink, target.secret),
             (Target::Vault(target), _) => format!("vault:{}/{}#{}", self.sink, target.path, target.key),
         }
-    }
-}
-
-/// KV version 2 has a token's key beside others in one secret; version 1 is written whole.
-fn vault_identity(config: &vault::Config, target: &vault::Target) -> String {
-    let namespace = config.namespace.as_deref().map(|namespace| format!("/ns/{namespace}")).unwrap_or_default();
-    let secret = format!("vault:{}{namespace}/{}/{}", config.address, config.mount, target.path);
-    match config.kv_version {
-        vault::KvVersion::V1 => secret,
-        vault::KvVersion::V2 => format!("{secret}#{}", target.key),
     }
 }
 

@@ -11,9 +11,10 @@ use tracing::{debug, info, warn};
 
 use super::worker::{Ended, take_turn};
 use super::{Engine, Roster};
+use crate::clock::Freeze;
 use crate::journal::JournalError;
 use crate::rotation::{Credential, CredentialName};
-use crate::snapshot::{FreezeReason, Label, Summary};
+use crate::snapshot::{FreezeReason, Summary};
 
 /// Turns at once. Each waits for the network most of its time; the API's own limit is far lower.
 const WORKERS: usize = 64;
@@ -348,10 +349,10 @@ impl Scheduler {
     fn watch_clocks(&mut self, now: Timestamp) {
         let frozen = self.engine.clock.frozen();
         let board = &self.engine.board;
-        for freeze in crate::clock::Freeze::ALL {
-            let shown = FreezeReason::ALL.iter().find(|reason| reason.as_str() == freeze.as_str());
-            shown.into_iter().for_each(|reason| board.freeze(*reason, frozen == Some(freeze)));
+        for freeze in Freeze::ALL {
+            board.freeze(freeze.into(), frozen == Some(freeze));
         }
+        board.freeze(FreezeReason::AnotherOrganization, self.engine.standings().any_suspect());
         board.freeze(FreezeReason::JournalUnwritable, self.engine.is_journal_failing());
         if let Some(skew) = self.engine.clock.skew() {
             board.clock_skew(skew);

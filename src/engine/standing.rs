@@ -24,6 +24,13 @@ struct Standing {
     unseen: bool,
 }
 
+impl Standing {
+    fn is_suspect(&self) -> bool {
+        let most = VANISHED_MIN.max(self.credentials / 20);
+        self.vanished.len() > most || (self.unproven && self.unseen)
+    }
+}
+
 /// The standing of every organization.
 #[derive(Debug, Default)]
 pub struct Standings {
@@ -66,10 +73,11 @@ impl Standings {
 
     /// Whether nothing may be issued or revoked there, since it may be another organization.
     pub fn is_suspect(&self, organization: &str) -> bool {
-        self.organizations.get(organization).is_some_and(|standing| {
-            let most = VANISHED_MIN.max(standing.credentials / 20);
-            standing.vanished.len() > most || (standing.unproven && standing.unseen)
-        })
+        self.organizations.get(organization).is_some_and(Standing::is_suspect)
+    }
+
+    pub fn any_suspect(&self) -> bool {
+        self.organizations.values().any(Standing::is_suspect)
     }
 }
 

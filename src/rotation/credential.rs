@@ -67,6 +67,9 @@ pub struct Credential {
     /// When list and deliveries were last compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub swept_at: Option<Timestamp>,
+    /// The process that did: another one compares anew at its start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swept_by: Option<ProcessId>,
     /// When a rotation last became current.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_success_at: Option<Timestamp>,

@@ -165,10 +165,12 @@ impl Turn<'_> {
 
     /// The next look that this turn still owes: lists where they are due, then every delivery.
     pub(super) fn look(&mut self, now: Moment) -> Option<Action> {
-        let sweep_due = self.credential.swept_at.is_none_or(|at| {
-            // A clock that went back makes it due too, rather than never.
-            at > now.wall || at.checked_add(self.policy.sweep_every).is_ok_and(|due| due <= now.wall)
-        });
+        let first = self.credential.swept_by != Some(self.facts.process);
+        let sweep_due = first
+            || self.credential.swept_at.is_none_or(|at| {
+                // A clock that went back makes it due too, rather than never.
+                at > now.wall || at.checked_add(self.policy.sweep_every).is_ok_and(|due| due <= now.wall)
+            });
         let seeking = self.seeks_lost(now);
         let watching =
             self.credential.latest().is_some_and(|(_, rotation)| rotation.missing_since.is_some() && !rotation.vanished);

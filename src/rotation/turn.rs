@@ -178,6 +178,7 @@ impl<'a> Turn<'a> {
     fn rest(&mut self, now: Moment) -> Action {
         if self.sight.looked_at_everything(self.policy) {
             self.credential.swept_at = Some(now.wall);
+            self.credential.swept_by = Some(self.facts.process);
         }
         self.mark_block(now);
         if self.credential.blocked.is_some() {

@@ -15,6 +15,7 @@ mod wire;
 
 use std::path::PathBuf;
 
+use crate::rotation::DeliveryId;
 use crate::secret::SecretSource;
 
 pub use place::VaultPlace;
@@ -55,6 +56,15 @@ pub struct Config {
     pub auth: Auth,
 }
 
+impl Config {
+    /// Where it is, as ids of places begin: `vault:https://vault.internal:8200/ns/team/secret`
+    pub(super) fn id(&self) -> String {
+        let address = self.address.trim_end_matches('/');
+        let namespace = self.namespace.as_deref().map(|namespace| format!("/ns/{}", namespace.trim_matches('/')));
+        format!("vault:{address}{}/{}", namespace.unwrap_or_default(), self.mount)
+    }
+}
+
 /// What a delivery to Vault says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
@@ -62,4 +72,16 @@ pub struct Target {
     pub path: String,
     /// The key of the secret that holds the token; `token` by default. Other keys are kept.
     pub key: String,
+}
+
+impl Target {
+    /// Equal for two targets that would overwrite each other: KV version 2 has a token's key beside
+    /// others in one secret, version 1 is written whole.
+    pub fn delivery_id(&self, config: &Config) -> DeliveryId {
+        let secret = format!("{}/{}", config.id(), self.path);
+        match config.kv_version {
+            KvVersion::V1 => DeliveryId::new(&secret),
+            KvVersion::V2 => DeliveryId::new(&format!("{secret}#{}", self.key)),
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
+use crate::clock::Freeze;
 use crate::rotation::Blocked;
 use crate::sinks;
 
@@ -107,6 +108,16 @@ label!(
         Paused = "paused",
     }
 );
+
+impl From<Freeze> for FreezeReason {
+    fn from(freeze: Freeze) -> Self {
+        match freeze {
+            Freeze::NotCompared => Self::NotCompared,
+            Freeze::ClockJump => Self::ClockJump,
+            Freeze::ClockSkew => Self::ClockSkew,
+        }
+    }
+}
 
 /// A moment as milliseconds since 1970 by the wall clock, or unknown: 8 bytes, where
 /// `Option<Timestamp>` takes 16, since there is one summary for each of 100,000 credentials.

@@ -45,11 +45,7 @@ impl VaultPlace {
             let detail = format!("`{}#{}` is no path and key: no segment may be empty, `.` or `..`", target.path, target.key);
             return Err(Failed::new(Reason::Unsuitable, detail));
         }
-        let id = match store.config.kv_version {
-            KvVersion::V1 => format!("{}/{}", store.id, target.path),
-            KvVersion::V2 => format!("{}/{}#{}", store.id, target.path, target.key),
-        };
-        Ok(Self { id: DeliveryId::new(&id), store, target, index: Mutex::new(None) })
+        Ok(Self { id: target.delivery_id(&store.config), store, target, index: Mutex::new(None) })
     }
 
     /// The path of this secret as requests and policies name it.

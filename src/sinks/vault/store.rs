@@ -25,8 +25,8 @@ const FAILURE_HOLDS: Duration = Duration::from_secs(1);
 /// One configured Vault sink, shared by all its places.
 pub struct Store {
     pub(super) config: Config,
-    /// Where it is, as ids of places begin: `vault:https://vault.internal:8200/ns/team/secret`
-    pub(super) id: String,
+    /// For logs: `Config::id`.
+    id: String,
     wire: RwLock<Arc<Wire>>,
     session: RwLock<Option<Arc<Session>>>,
     unwrapping: Unwrapping,
@@ -75,11 +75,8 @@ impl Store {
     pub async fn open(config: Config) -> Result<Arc<Self>, Failed> {
         let wire = Wire::open(&config).await?;
         let certificates = files::digest(&certificate_files(&config)).await;
-        let address = config.address.trim_end_matches('/');
-        let namespace = config.namespace.as_deref().map(|namespace| format!("/ns/{}", namespace.trim_matches('/')));
-        let id = format!("vault:{address}{}/{}", namespace.unwrap_or_default(), config.mount);
         Ok(Arc::new(Self {
-            id,
+            id: config.id(),
             wire: RwLock::new(Arc::new(wire)),
             session: RwLock::new(None),
             unwrapping: Unwrapping::default(),
