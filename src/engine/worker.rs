@@ -132,6 +132,7 @@ impl Worker<'_> {
                 }
                 Action::Revoke { rotation, organization, account, token } => {
                     let outcome = match self.provider(&organization) {
+                        Ok(_) if !turn.may_still_revoke(rotation, self.engine.clock.now()) => RevokeOutcome::Failed(outdated()),
                         Ok(provider) => provider.revoke(&account, &token).await,
                         Err(failed) => RevokeOutcome::Failed(failed),
                     };
@@ -345,6 +346,13 @@ fn verify_by_list(outcome: ListOutcome, policy: &Policy, token: Option<&crate::r
         }
         Some(_) => VerifyOutcome::Verified,
     }
+}
+
+fn outdated() -> Failed {
+    Failed::new(
+        Reason::TimedOut,
+        "not sent: the deliveries were read back too long before, as the journal was slow or the process suspended; they are read again",
+    )
 }
 
 fn no_place(delivery: &DeliveryId) -> Failed {

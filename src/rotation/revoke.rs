@@ -87,7 +87,7 @@ impl Turn<'_> {
     fn hold(&self, id: RotationId, rotation: &Rotation, now: Moment, conditions: &Conditions) -> Hold {
         match rotation.stage {
             Stage::Requested | Stage::Lost => return Hold::Held,
-            Stage::Unfit if rotation.by == self.facts.process && !rotation.was_attempted() => return Hold::Exempt,
+            Stage::Unfit if self.never_left(rotation) => return Hold::Exempt,
             Stage::Unfit | Stage::Orphaned | Stage::Issued { .. } => {}
         }
         // S3: only what this journal recorded.
@@ -141,10 +141,27 @@ impl Turn<'_> {
         if self.sight.complete_list(&self.policy.account).is_none() {
             return Some(Action::Wait { until: now.wall });
         }
+        self.stale_read_back(now).map(|delivery| Action::Read { delivery })
+    }
+
+    /// A delivery that was read too long ago for a revocation to rely on it.
+    fn stale_read_back(&self, now: Moment) -> Option<DeliveryId> {
         let stale = self.sight.reads.iter().find(|(_, seen)| {
             let age = now.steady.since(seen.at.steady).max(now.wall.duration_since(seen.at.wall).abs());
             age > READ_BACK_AGE_MAX && !broken(Breakage::StaleReadBack)
         });
-        stale.map(|(delivery, _)| Action::Read { delivery: delivery.clone() })
+        stale.map(|(delivery, _)| delivery.clone())
+    }
+
+    /// Whether the value never left this process.
+    fn never_left(&self, rotation: &Rotation) -> bool {
+        rotation.stage == Stage::Unfit && rotation.by == self.facts.process && !rotation.was_attempted()
+    }
+
+    /// Whether `Action::Revoke` may still be sent. It is saved before, which takes as long as the disk
+    /// does, and the process may have been suspended meanwhile: what was read back before that is stale.
+    pub fn may_still_revoke(&self, rotation: RotationId, now: Moment) -> bool {
+        let exempt = self.credential.rotations.get(&rotation).is_some_and(|rotation| self.never_left(rotation));
+        exempt || self.stale_read_back(now).is_none()
     }
 }
