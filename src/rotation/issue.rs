@@ -94,7 +94,9 @@ impl Turn<'_> {
             self.wake_at(until);
             return None;
         }
-        if let Err(until) = limits.rotation(now.wall, due.urgent) {
+        // While the clocks disagree, the deadline of every token may seem to have passed: then the limit
+        // holds, so that a clock that is wrong does not replace them all at once.
+        if let Err(until) = limits.rotation(now.wall, due.urgent && !conditions.frozen) {
             self.wake_at(until);
             // The deadline goes before the limit.
             if let Some((_, rotation)) = self.credential.latest()
@@ -144,10 +146,25 @@ impl Turn<'_> {
             return at_once;
         }
         let by_time = due_by_time(&self.credential, self.policy, now.wall).unwrap_or(at_once);
+        if by_time.urgent
+            && self.frozen
+            && let Some(due) = self.due_by_its_age(rotation, now)
+        {
+            return due;
+        }
         if !by_time.urgent && (rotation.vanished || self.is_gone(latest, rotation, now)) {
             return at_once;
         }
         by_time
+    }
+
+    /// While the clocks disagree, the one that is believed may be wrong. A token that the same clock saw
+    /// asked for lately is not past its deadline, whatever its expiry says: without this, each new token
+    /// would be replaced as soon as it is there. `None` where its age says nothing against it.
+    fn due_by_its_age(&self, rotation: &Rotation, now: Moment) -> Option<Due> {
+        let asked_at = rotation.intended_at.wall;
+        let at = deadline(asked_at.checked_add(self.policy.ttl).ok()?, self.policy);
+        (asked_at <= now.wall && now.wall < at).then_some(Due { at, urgent: false })
     }
 
     /// S7's exception: a delivery holds nothing, and no other place can supply the value.
