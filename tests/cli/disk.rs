@@ -56,6 +56,49 @@ fn a_disk_that_is_full_or_read_only_at_the_start_is_said_in_a_sentence() {
 }
 
 #[test]
+fn a_journal_that_became_read_only_is_refused_with_what_to_do() {
+    let plain = Plain::start();
+    plain.configure_with(&["etl"], FAST);
+    let disk = Disk::mount(plain.path("journal"));
+    let mut rotad = plain.rotad_delivering(&["etl"]);
+    plain.until("the first revocation", || plain.revoked() >= 1);
+    rotad.stop();
+    disk.call("mount", &["-o", "remount,ro"]);
+    let (issued, revoked) = (plain.issued(), plain.revoked());
+    plain.ask(&["run"]).complains(1, &["read-only", "remount it"]);
+    plain.ask(&["status"]).complains(1, &["read-only", "remount its file system"]);
+    assert_eq!((plain.issued(), plain.revoked()), (issued, revoked));
+    assert!(plain.serves_live("etl"));
+    disk.call("mount", &["-o", "remount,rw"]);
+    let mut rotad = plain.rotad();
+    plain.until("the next rotation", || plain.issued() > issued && plain.revoked() > revoked);
+    rotad.stop();
+}
+
+#[test]
+fn a_full_file_system_of_a_sink_keeps_the_old_token_alive_and_is_told() {
+    let plain = Plain::start();
+    plain.configure_with(&["etl"], FAST);
+    let disk = Disk::mount(plain.path("sinks"));
+    let mut rotad = plain.rotad_delivering(&["etl"]);
+    plain.until("the first revocation", || plain.revoked() >= 1);
+    disk.fill();
+    plain.until("the refusal", || plain.line("etl")["deliveries"][0]["trouble"].to_string().contains("no space is left"));
+    let (served, revoked) = (plain.served("etl"), plain.revoked());
+    // Two due times pass.
+    std::thread::sleep(Duration::from_secs(9));
+    assert_eq!((plain.served("etl"), plain.revoked()), (served, revoked), "{}", plain.log());
+    assert!(plain.serves_live("etl"));
+    // A delivery that fails mints nothing by itself.
+    assert!(plain.live().len() <= 3, "{:?}", plain.live());
+    let trouble = plain.line("etl")["deliveries"][0]["trouble"].to_string();
+    assert!(trouble.contains("make room"), "{trouble}");
+    disk.make_room();
+    plain.until("the delivery", || plain.revoked() > revoked && plain.serves_live("etl"));
+    rotad.stop();
+}
+
+#[test]
 fn while_the_disk_is_full_nothing_is_issued_and_room_is_all_it_takes() {
     let plain = Plain::start();
     plain.configure_with(&["etl"], FAST);

@@ -27,11 +27,9 @@ fn explain(path: &Path, error: &rusqlite::Error) -> String {
         // No room for the log's index shows as an I/O error.
         Some(ErrorCode::DiskFull) => full(path),
         Some(ErrorCode::SystemIoFailure) if has_no_room(path) => full(path),
-        Some(ErrorCode::ReadOnly) => {
-            format!(
-                "journal `{shown}` is read-only ({error}): remount its file system, or let rotad's user write to it and its directory"
-            )
-        }
+        // Without its log's index, which it can't make there, SQLite can't even read.
+        Some(ErrorCode::ReadOnly) => read_only(path, error),
+        Some(ErrorCode::CannotOpen) if is_read_only(path) => read_only(path, error),
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => damage(path, &error.to_string()),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             format!("another program keeps journal `{shown}` locked (an `sqlite3` shell, a backup?): end it")
@@ -45,6 +43,17 @@ fn explain(path: &Path, error: &rusqlite::Error) -> String {
         }
         _ => format!("journal `{shown}` failed: {error}"),
     }
+}
+
+fn read_only(path: &Path, error: &rusqlite::Error) -> String {
+    format!(
+        "journal `{}` is read-only ({error}): remount its file system, or let rotad's user write to it and its directory",
+        path.display()
+    )
+}
+
+fn is_read_only(path: &Path) -> bool {
+    rustix::fs::statvfs(path).is_ok_and(|found| found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
 }
 
 fn full(path: &Path) -> String {
