@@ -15,6 +15,7 @@ use tracing::{debug, error, info, warn};
 use crate::clock::Clock;
 use crate::config::{Config, Journal as JournalPlace};
 use crate::engine::{BlastRadius, Engine, Handle, Parts, Scheduler, Witness};
+use crate::fail_point::{self, Point};
 use crate::fleet::{Fleet, Surroundings};
 use crate::journal::{CLOCK_MARK, Journal, SqliteJournal};
 use crate::metrics::Metrics;
@@ -55,6 +56,7 @@ impl Daemon {
         let surroundings = Surroundings { clock: clock.clone(), metrics: metrics.clone(), board: board.clone() };
         let fleet = Arc::new(Fleet::open(config.clone(), &surroundings, None).await.map_err(anyhow::Error::msg)?);
         let journal = open_journal(&config, &clock, &metrics)?;
+        fail_point::pass(Point::JournalOpened);
         resume_clock(journal.as_ref(), &clock).await?;
         board.journal(JournalState::Writable);
         let limits = BlastRadius::new(config.limits.rotations_per_minute.get(), config.limits.revocations_per_minute.get());
@@ -64,6 +66,7 @@ impl Daemon {
         let addresses = server.addresses().to_vec();
         let (mut scheduler, handle) = Scheduler::new(engine.clone(), fleet.clone());
         scheduler.load().await.context("the journal can't be read")?;
+        fail_point::pass(Point::ScheduleLoaded);
         board.configuration_loaded(clock.now().wall);
         let (stop, stopped) = watch::channel(false);
         let web = tokio::spawn(server.run(stopped.clone()));

@@ -9,6 +9,7 @@ use tracing::{error, warn};
 
 use super::summary::summarize;
 use super::{Engine, Member};
+use crate::fail_point::{self, Point};
 use crate::journal::{JournalError, Save};
 use crate::metrics::SinkOperation;
 use crate::motherduck::Provider;
@@ -82,6 +83,7 @@ pub(super) async fn take_turn(engine: &Engine, name: &CredentialName, member: &M
     let mut worker = Worker { engine, name, member, places, values, versions: BTreeMap::new(), row_version, takes_over };
     let now = engine.clock.now();
     let turn = Turn::begin(state, &member.policy, engine.facts, in_hand, now);
+    fail_point::pass(Point::TurnBegun);
     worker.run(turn).await
 }
 
@@ -109,36 +111,47 @@ impl Worker<'_> {
             if let Err(error) = self.save(&mut turn, wake_at, matches!(action, Action::Wait { .. })).await {
                 return self.engine.journal_failed(self.name, &error);
             }
-            match action {
-                Action::Wait { until } => return self.end(&turn, until, now, conditions.frozen),
-                Action::List { organization, account } => {
-                    let outcome = match self.provider(&organization) {
-                        Ok(provider) => provider.list(&account).await,
-                        Err(failed) => ListOutcome::Failed(failed),
-                    };
-                    self.judge_organization(&turn, &organization, &account, &outcome);
-                    turn.listed(&account, outcome, self.engine.clock.now());
-                }
-                Action::Read { delivery } => self.read(&mut turn, &delivery).await,
-                Action::Issue { rotation, request } => self.issue(&mut turn, rotation, &request).await,
-                Action::Verify { rotation } => {
-                    let outcome = self.verify(&turn, rotation).await;
-                    turn.verified(rotation, outcome, self.engine.clock.now());
-                }
-                Action::Write { delivery, rotation } => {
-                    let outcome = self.write(&turn, &delivery, rotation).await;
-                    self.versions.remove(&delivery);
-                    turn.written(&delivery, rotation, outcome, self.engine.clock.now());
-                }
-                Action::Revoke { rotation, organization, account, token } => {
-                    let outcome = match self.provider(&organization) {
-                        Ok(_) if !turn.may_still_revoke(rotation, self.engine.clock.now()) => RevokeOutcome::Failed(outdated()),
-                        Ok(provider) => provider.revoke(&account, &token).await,
-                        Err(failed) => RevokeOutcome::Failed(failed),
-                    };
-                    turn.revoked(rotation, outcome, self.engine.clock.now());
-                }
+            let (before, after) = points(&action);
+            fail_point::pass(before);
+            if let Action::Wait { until } = action {
+                return self.end(&turn, until, now, conditions.frozen);
             }
+            self.carry_out(&mut turn, action).await;
+            fail_point::pass(after);
+        }
+    }
+
+    /// Does it, and tells the outcome.
+    async fn carry_out(&mut self, turn: &mut Turn<'_>, action: Action) {
+        match action {
+            Action::List { organization, account } => {
+                let outcome = match self.provider(&organization) {
+                    Ok(provider) => provider.list(&account).await,
+                    Err(failed) => ListOutcome::Failed(failed),
+                };
+                self.judge_organization(turn, &organization, &account, &outcome);
+                turn.listed(&account, outcome, self.engine.clock.now());
+            }
+            Action::Read { delivery } => self.read(turn, &delivery).await,
+            Action::Issue { rotation, request } => self.issue(turn, rotation, &request).await,
+            Action::Verify { rotation } => {
+                let outcome = self.verify(turn, rotation).await;
+                turn.verified(rotation, outcome, self.engine.clock.now());
+            }
+            Action::Write { delivery, rotation } => {
+                let outcome = self.write(turn, &delivery, rotation).await;
+                self.versions.remove(&delivery);
+                turn.written(&delivery, rotation, outcome, self.engine.clock.now());
+            }
+            Action::Revoke { rotation, organization, account, token } => {
+                let outcome = match self.provider(&organization) {
+                    Ok(_) if !turn.may_still_revoke(rotation, self.engine.clock.now()) => RevokeOutcome::Failed(outdated()),
+                    Ok(provider) => provider.revoke(&account, &token).await,
+                    Err(failed) => RevokeOutcome::Failed(failed),
+                };
+                turn.revoked(rotation, outcome, self.engine.clock.now());
+            }
+            Action::Wait { .. } => {}
         }
     }
 
@@ -177,6 +190,7 @@ impl Worker<'_> {
             takes_over: self.takes_over.clone(),
         };
         self.engine.mark_clock().await?;
+        fail_point::pass(Point::BeforeSave);
         self.row_version = Some(self.engine.journal.save(save).await?);
         self.takes_over = None;
         self.engine.journal_works();
@@ -328,6 +342,19 @@ impl Worker<'_> {
         let outcome = place.write(version, &payload).await;
         self.engine.observe_sink(delivery, SinkOperation::Write, began);
         outcome
+    }
+}
+
+/// Where a test may end the process around an action.
+fn points(action: &Action) -> (Point, Point) {
+    match action {
+        Action::List { .. } => (Point::BeforeList, Point::AfterList),
+        Action::Read { .. } => (Point::BeforeRead, Point::AfterRead),
+        Action::Issue { .. } => (Point::BeforeIssue, Point::AfterIssue),
+        Action::Verify { .. } => (Point::BeforeVerify, Point::AfterVerify),
+        Action::Write { .. } => (Point::BeforeWrite, Point::AfterWrite),
+        Action::Revoke { .. } => (Point::BeforeRevoke, Point::AfterRevoke),
+        Action::Wait { .. } => (Point::TurnSaved, Point::TurnSaved),
     }
 }
 

@@ -5,6 +5,8 @@
 
 #[path = "../support/plain.rs"]
 mod plain;
+#[path = "../support/process.rs"]
+mod process;
 
 mod disk;
 mod journal;

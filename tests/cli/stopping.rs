@@ -3,7 +3,8 @@
 use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
 
-use crate::plain::{FAST, Plain, SLOW, fingerprint};
+use crate::plain::{FAST, Plain, SLOW};
+use crate::process::fingerprint;
 
 #[test]
 fn an_idle_daemon_stops_and_the_next_one_issues_nothing_new() {

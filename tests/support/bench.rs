@@ -1,60 +1,28 @@
-//! The main job's surroundings: the real binary, the stand-in as a process of its own, OpenBao,
-//! moto, a file, and a reader of all three places that knows nothing of rotad.
+//! The main job's surroundings: the real binary, the stand-in as a process of its own, OpenBao, moto and a file.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)] // test code outside of `#[test]` functions
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
-use tokio::task::JoinHandle;
 
+use super::consumer::{Location, Reader, Watch};
 use super::moto::Moto;
 use super::openbao::Bao;
+use super::process::{Process, StandIn, effects, effects_of};
 use super::proxy::Proxy;
 
 pub const ACCOUNT: &str = "etl_prod";
+/// The credential of a bench that has one.
 pub const CREDENTIAL: &str = "etl";
-pub const GRACE: Duration = Duration::from_secs(2);
+/// Every phase that the status counts tokens in.
+const PHASES: [&str; 6] = ["issued", "current", "retiring", "orphaned", "lost", "unfit"];
 
-/// Nanoseconds since 1970, as the stand-in's log counts them.
-#[allow(clippy::disallowed_methods)] // a test measures from outside of rotad
-pub fn now_ns() -> i64 {
-    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap()
-}
-
-/// A child process that does not outlive the test.
-pub struct Process(pub Child);
-
-impl Process {
-    pub fn kill(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-
-    /// Asks it to stop, and gives its exit status; `None` if it did not end within `limit`.
-    pub fn terminate(&mut self, limit: Duration) -> Option<std::process::ExitStatus> {
-        let pid = rustix::process::Pid::from_child(&self.0);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        for _ in 0..limit.as_millis() / 20 {
-            if let Some(status) = self.0.try_wait().unwrap() {
-                return Some(status);
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        None
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
+/// How long anything may take on a busy machine before a test gives up.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Everything around rotad.
 pub struct Bench {
@@ -63,26 +31,30 @@ pub struct Bench {
     pub bao_proxy: Proxy,
     pub moto: Arc<Moto>,
     pub moto_proxy: Proxy,
-    pub stand_in: Process,
-    pub stand_in_url: String,
+    pub stand_in: StandIn,
     pub http: reqwest::Client,
-    /// A name of this bench's own, since moto is shared.
-    pub secret: String,
+    pub credentials: Vec<String>,
 }
 
 impl Bench {
-    /// Starts everything but rotad. `every` and `grace` as the configuration writes them.
+    /// Starts everything but rotad, for one credential. `every` and `grace` as the configuration writes them.
     pub async fn start(every: &str, grace: &str) -> Self {
+        Self::start_fleet(&[CREDENTIAL], every, grace).await
+    }
+
+    /// The same for several.
+    pub async fn start_fleet(credentials: &[&str], every: &str, grace: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let bao = Bao::dev().await;
         let moto = Moto::shared();
         let (bao_proxy, moto_proxy) = (Proxy::before(&bao.address).await, Proxy::before(&moto.url).await);
-        let (stand_in, stand_in_url) = start_stand_in(directory.path());
-        let secret =
-            format!("rotad-test/{}/motherduck", directory.path().file_name().unwrap().to_str().unwrap().trim_start_matches('.'));
+        let stand_in = StandIn::start(directory.path(), ACCOUNT);
+        let credentials = credentials.iter().map(|name| (*name).to_owned()).collect();
         let http = reqwest::Client::builder().timeout(Duration::from_secs(5)).build().unwrap();
-        let bench = Self { directory, bao, bao_proxy, moto, moto_proxy, stand_in, stand_in_url, http, secret };
-        std::fs::create_dir(bench.path("sinks")).unwrap();
+        let bench = Self { directory, bao, bao_proxy, moto, moto_proxy, stand_in, http, credentials };
+        for name in ["sinks", "tmp"] {
+            std::fs::create_dir(bench.path(name)).unwrap();
+        }
         std::fs::write(bench.path("vault-token"), &bench.bao.root_token).unwrap();
         bench.restrict("vault-token");
         std::fs::write(bench.path("rotad.toml"), bench.configuration(every, grace)).unwrap();
@@ -128,29 +100,52 @@ auth = {{ token = {{ file = "{directory}/vault-token" }} }}
 
 [sink.disk.file]
 
-[credential.{CREDENTIAL}]
+[defaults]
 account = "{ACCOUNT}"
-ttl = "10m"
+ttl = "2h" # longer than any test: none expires meanwhile
 every = "{every}"
 grace = "{grace}"
-deliver = [
-  {{ sink = "cloud", secret = "{secret}", format = "json" }},
-  {{ sink = "main", path = "etl/motherduck", key = "token" }},
-  {{ sink = "disk", path = "{directory}/sinks/token" }},
-]
-"#,
-            api = self.stand_in_url,
+{credentials}"#,
+            api = self.stand_in.url,
             aws = self.moto_proxy.url,
             vault = self.bao_proxy.url,
-            secret = self.secret,
+            credentials = self.credentials.iter().map(|name| self.credential(name)).collect::<String>(),
         )
+    }
+
+    fn credential(&self, name: &str) -> String {
+        let (directory, secret) = (self.directory.path().display(), self.secret(name));
+        format!(
+            r#"
+[credential.{name}]
+deliver = [
+  {{ sink = "cloud", secret = "{secret}", format = "json" }},
+  {{ sink = "main", path = "{name}/motherduck", key = "token" }},
+  {{ sink = "disk", path = "{directory}/sinks/{name}" }},
+]
+"#
+        )
+    }
+
+    /// A name of this bench's own, since moto is shared.
+    pub fn secret(&self, credential: &str) -> String {
+        let own = self.directory.path().file_name().unwrap().to_str().unwrap().trim_start_matches('.');
+        format!("rotad-test/{own}/{credential}")
     }
 
     /// Starts the daemon; its log goes to `rotad.log` in the bench's directory.
     pub fn rotad(&self) -> Process {
+        self.launch(&mut self.command(&["run"]))
+    }
+
+    /// The daemon with one of `rotad::fail_point`'s points armed, as `POINT:N:kill`.
+    pub fn rotad_failing_at(&self, armed: &str) -> Process {
+        self.launch(self.command(&["run"]).env("ROTAD_FAIL_POINT", armed))
+    }
+
+    fn launch(&self, command: &mut Command) -> Process {
         let log = std::fs::File::options().create(true).append(true).open(self.path("rotad.log")).unwrap();
-        let child = self.command(&["run"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        Process(child)
+        Process(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap())
     }
 
     /// `rotad` with this bench's configuration and AWS credentials that moto takes.
@@ -161,7 +156,8 @@ deliver = [
             .env("ROTAD_CONFIG", self.path("rotad.toml"))
             .env("AWS_ACCESS_KEY_ID", "test")
             .env("AWS_SECRET_ACCESS_KEY", "test")
-            .env("AWS_EC2_METADATA_DISABLED", "true");
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env("TMPDIR", self.path("tmp"));
         command
     }
 
@@ -170,7 +166,7 @@ deliver = [
     }
 
     pub async fn stand_in_call(&self, method: reqwest::Method, path: &str, body: Option<Value>) -> Value {
-        let mut request = self.http.request(method, format!("{}/_stand-in/{path}", self.stand_in_url));
+        let mut request = self.http.request(method, format!("{}/_stand-in/{path}", self.stand_in.url));
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
@@ -187,8 +183,7 @@ deliver = [
 
     /// The stand-in's timed log.
     pub fn api_log(&self) -> Vec<Value> {
-        let text = std::fs::read_to_string(self.path("api.log")).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        self.stand_in.records()
     }
 
     /// `rotad status --json`.
@@ -198,206 +193,163 @@ deliver = [
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
-    /// The value that each place serves now.
-    pub async fn serves(&self) -> Vec<Option<String>> {
+    /// Waits until `met`, looked at ten times a second.
+    pub async fn until(&self, what: &str, mut met: impl FnMut() -> bool) {
+        for _ in 0..PATIENCE.as_millis() / 100 {
+            if met() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("{what} did not come; the daemon's log:\n{}", self.log_text());
+    }
+
+    /// How many tokens were revoked so far.
+    pub fn revoked(&self) -> usize {
+        effects(&self.api_log(), "revoke_token").len()
+    }
+
+    /// How many tokens of a credential live, by the stand-in's account of its own doings.
+    fn live(&self, credential: &str) -> usize {
+        let log = self.api_log();
+        effects_of(&log, "create_token", credential).len() - effects_of(&log, "revoke_token", credential).len()
+    }
+
+    /// A credential's line of the status.
+    pub fn line(&self, credential: &str) -> Value {
+        let status = self.status();
+        status["credentials"].as_array().unwrap().iter().find(|line| line["name"] == credential).cloned().unwrap()
+    }
+
+    /// With the daemon down, the status knows every token that lives, but for one that was being asked
+    /// for, and shows no block. Gives how many it knows.
+    pub fn tells_the_state(&self) -> u64 {
+        let told = self.credentials.iter().map(|name| {
+            let line = self.line(name);
+            assert!(line["block"].is_null(), "{line}");
+            let (live, known) = (self.live(name) as u64, counted(&line, &PHASES));
+            assert!(live <= known + 1, "{live} tokens live, {known} are known: {line}");
+            known
+        });
+        told.sum()
+    }
+
+    /// Every place serves the one current token, nothing is orphaned or blocked, and the live tokens are
+    /// the current one and those in grace. Otherwise what is not so. One that was asked for just before a
+    /// kill, and never came to be, is looked for as lost for an hour and more.
+    async fn converged(&self, credential: &str) -> Result<(), String> {
+        let served = self.serves(credential).await;
+        let first = served[0].clone().ok_or("a place is empty")?;
+        if served.iter().any(|value| value.as_ref() != Some(&first)) {
+            return Err("the places serve different tokens".to_owned());
+        }
+        let line = self.line(credential);
+        if counted(&line, &["orphaned", "unfit"]) > 0 {
+            return Err(format!("tokens that nobody is served: {line}"));
+        }
+        if !line["blocked"].is_null() {
+            return Err(format!("blocked: {line}"));
+        }
+        let (live, expected) = (self.live(credential) as u64, counted(&line, &["current", "retiring", "issued"]));
+        if live != expected {
+            return Err(format!("{live} tokens live, {expected} expected: {line}"));
+        }
+        Ok(())
+    }
+
+    /// Converges after the last fault; the states in between are allowed to be seen. A token with a
+    /// write that a crash cut off waits for twice the longest time limit, two minutes.
+    pub async fn converges(&self) {
+        for credential in &self.credentials {
+            for attempt in 0.. {
+                let Err(why) = self.converged(credential).await else { break };
+                assert!(attempt < 600, "`{credential}` has not converged after five minutes: {why}\n{}", self.log_text());
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        }
+    }
+
+    /// Converges and rotates again. How far it came meanwhile depends on the machine; that it goes on
+    /// does not.
+    pub async fn goes_on(&self) {
+        self.converges().await;
+        let before = self.revoked();
+        self.until("a revocation after the faults", || self.revoked() > before).await;
+    }
+
+    /// S4: no token's value stands in a file but where it is meant to be: not in the log, the journal or
+    /// a temporary file. `mid_write`: a write may have been cut off, whose file the next one removes.
+    pub fn keeps_its_secrets(&self, mid_write: bool) {
+        let files: Vec<PathBuf> = self.credentials.iter().map(|name| self.path("sinks").join(name)).collect();
+        let served = std::fs::read_to_string(&files[0]).unwrap();
+        assert!(served.starts_with(TOKEN_START), "tokens have another shape by now: this would find none");
+        holds_no_token(self.status().to_string().as_bytes(), "the status");
+        let new = |name: &String| self.path(&format!("sinks/.{name}.rotad-new"));
+        let mut homes = vec![self.path("admin-token")];
+        homes.extend(self.credentials.iter().filter(|_| mid_write).map(new));
+        homes.extend(files);
+        let mut open = vec![self.path("")];
+        while let Some(directory) = open.pop() {
+            for entry in std::fs::read_dir(directory).unwrap() {
+                let path = entry.unwrap().path();
+                match std::fs::read(&path) {
+                    _ if path.is_dir() => open.push(path),
+                    Ok(content) if !homes.contains(&path) => holds_no_token(&content, &path.display().to_string()),
+                    Ok(_) | Err(_) => is_private(&path),
+                }
+            }
+        }
+        assert_eq!(std::fs::read_dir(self.path("tmp")).unwrap().count(), 0, "something is left in the temporary directory");
+        let left = std::fs::read_dir(self.path("sinks")).unwrap().map(|entry| entry.unwrap().file_name());
+        let left: Vec<String> = left.map(|name| name.into_string().unwrap()).filter(|name| name.contains("rotad-")).collect();
+        assert!(mid_write || left.is_empty(), "left beside the files: {left:?}");
+    }
+
+    /// The value that each place of a credential serves now.
+    async fn serves(&self, credential: &str) -> Vec<Option<String>> {
+        let reader = self.reader(credential);
         let mut served = Vec::new();
         for place in Location::ALL {
-            served.push(self.reader().fetch(place).await.unwrap());
+            served.push(reader.fetch(place).await.unwrap());
         }
         served
     }
 
-    pub fn reader(&self) -> Reader {
+    fn reader(&self, credential: &str) -> Reader {
         Reader {
+            credential: credential.to_owned(),
             http: self.http.clone(),
-            vault: format!("{}/v1/secret/data/etl/motherduck", self.bao.address),
+            vault: format!("{}/v1/secret/data/{credential}/motherduck", self.bao.address),
             vault_token: self.bao.root_token.clone(),
             aws: self.moto.url.clone(),
-            secret: self.secret.clone(),
-            file: self.path("sinks/token"),
-        }
-    }
-}
-
-fn start_stand_in(directory: &Path) -> (Process, String) {
-    let child = Command::new(env!("CARGO_BIN_EXE_rotad"))
-        .args(["stand-in", "--account", ACCOUNT])
-        .arg("--admin-token-file")
-        .arg(directory.join("admin-token"))
-        .arg("--log")
-        .arg(directory.join("api.log"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .unwrap();
-    let mut process = Process(child);
-    let mut line = String::new();
-    BufReader::new(process.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let url =
-        line.split_whitespace().find(|word| word.starts_with("http://")).unwrap_or_else(|| panic!("no address in `{line}`"));
-    (process, url.to_owned())
-}
-
-/// Where a consumer reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Location {
-    Aws,
-    Vault,
-    File,
-}
-
-impl Location {
-    pub const ALL: [Self; 3] = [Self::Aws, Self::Vault, Self::File];
-}
-
-/// A consumer: plain HTTP to the stores, and the file.
-#[derive(Clone)]
-pub struct Reader {
-    http: reqwest::Client,
-    vault: String,
-    vault_token: String,
-    aws: String,
-    secret: String,
-    file: PathBuf,
-}
-
-/// One read by the consumer.
-#[derive(Debug, Clone)]
-pub struct Look {
-    pub place: Location,
-    /// SHA-256 of the value, as hexadecimal text; `None` when there was none, or the read failed.
-    pub fingerprint: Option<String>,
-    pub began_ns: i64,
-    pub ended_ns: i64,
-}
-
-impl Reader {
-    /// The value at the place; `None` where there is none.
-    pub async fn fetch(&self, place: Location) -> Result<Option<String>, String> {
-        match place {
-            Location::File => match std::fs::read_to_string(&self.file) {
-                Ok(text) => Ok(Some(text)),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-                Err(error) => Err(error.to_string()),
-            },
-            Location::Vault => {
-                let request = self.http.get(&self.vault).header("X-Vault-Token", &self.vault_token);
-                let (status, body) = answer(request).await?;
-                match status {
-                    200 => Ok(body["data"]["data"]["token"].as_str().map(str::to_owned)),
-                    404 => Ok(None),
-                    other => Err(format!("vault answered {other}")),
-                }
-            }
-            Location::Aws => {
-                let request = self
-                    .http
-                    .post(&self.aws)
-                    .header("X-Amz-Target", "secretsmanager.GetSecretValue")
-                    .header("Content-Type", "application/x-amz-json-1.1")
-                    .header("Authorization", "AWS4-HMAC-SHA256 Credential=test/20260101/eu-central-1/secretsmanager/aws4_request, SignedHeaders=host, Signature=0")
-                    .body(json!({ "SecretId": self.secret, "VersionStage": "AWSCURRENT" }).to_string());
-                let (status, body) = answer(request).await?;
-                if body["__type"].as_str().is_some_and(|kind| kind.contains("ResourceNotFound")) {
-                    return Ok(None);
-                }
-                if status != 200 {
-                    return Err(format!("aws answered {status}"));
-                }
-                let secret: Value =
-                    serde_json::from_str(body["SecretString"].as_str().unwrap_or("{}")).map_err(|error| error.to_string())?;
-                Ok(secret["token"].as_str().map(str::to_owned))
-            }
+            secret: self.secret(credential),
+            file: self.path("sinks").join(credential),
         }
     }
 
-    /// Reads every place every 50 ms until aborted.
-    pub fn watch(&self) -> (Arc<Mutex<Vec<Look>>>, Vec<JoinHandle<()>>) {
-        let looks = Arc::new(Mutex::new(Vec::new()));
-        let watchers = Location::ALL.map(|place| {
-            let (reader, looks) = (self.clone(), looks.clone());
-            tokio::spawn(async move {
-                let mut ticks = tokio::time::interval(Duration::from_millis(50));
-                loop {
-                    ticks.tick().await;
-                    let began_ns = now_ns();
-                    let value = reader.fetch(place).await;
-                    let fingerprint = value.ok().flatten().map(|value| hex(&Sha256::digest(value.as_bytes())));
-                    looks.lock().unwrap().push(Look { place, fingerprint, began_ns, ended_ns: now_ns() });
-                }
-            })
-        });
-        (looks, watchers.into_iter().collect())
+    /// Consumers at every place, who read every 50 ms, or less often where they are many.
+    pub fn watch(&self) -> Watch {
+        let every = Duration::from_millis(50) * u32::try_from(self.credentials.len()).unwrap().div_ceil(2);
+        Watch::begin(self.credentials.iter().map(|name| self.reader(name)), every)
     }
 }
 
-async fn answer(request: reqwest::RequestBuilder) -> Result<(u16, Value), String> {
-    let response = request.send().await.map_err(|error| error.to_string())?;
-    let status = response.status().as_u16();
-    let text = response.text().await.map_err(|error| error.to_string())?;
-    Ok((status, serde_json::from_str(&text).unwrap_or(Value::Null)))
+/// How every token of the stand-in begins: a JWT's header.
+const TOKEN_START: &str = "eyJhbGciOiJIUzUxMiIsInR5cCI6IkpXVCJ9.";
+
+fn holds_no_token(content: &[u8], name: &str) {
+    let found = content.windows(TOKEN_START.len()).any(|window| window == TOKEN_START.as_bytes());
+    assert!(!found, "a value stands in {name}");
 }
 
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// A file that holds a value is its owner's alone. It may be gone by now.
+fn is_private(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::metadata(path).map_or(0, |metadata| metadata.permissions().mode() & 0o077);
+    assert_eq!(mode, 0, "`{}` is open to others", path.display());
 }
 
-/// What the judgement counted.
-#[derive(Debug)]
-pub struct Verdict {
-    pub looks: usize,
-    pub issued: usize,
-    pub revoked: usize,
-}
-
-/// Holds the consumer's reads against the stand-in's log: each value was live during the whole
-/// read, no read failed after the first delivery, and each revocation came at least the grace
-/// period after the last place first showed a successor.
-pub fn judge(looks: &[Look], log: &[Value]) -> Verdict {
-    let effects = |operation: &str| -> Vec<(String, i64)> {
-        let of = |record: &&Value| record["operation"] == operation && record["effect"] == true;
-        let pair =
-            |record: &Value| (record["fingerprint"].as_str().unwrap_or_default().to_owned(), record["at_ns"].as_i64().unwrap());
-        log.iter().filter(of).map(pair).collect()
-    };
-    let (issued, revoked) = (effects("create_token"), effects("revoke_token"));
-    let order = |fingerprint: &str| issued.iter().position(|(issued, _)| issued == fingerprint);
-    for place in Location::ALL {
-        let mut delivered = false;
-        for look in looks.iter().filter(|look| look.place == place) {
-            let Some(fingerprint) = &look.fingerprint else {
-                assert!(!delivered, "a read of {place:?} failed after the first delivery: {look:?}");
-                continue;
-            };
-            delivered = true;
-            let (_, issued_at) = issued
-                .iter()
-                .find(|(issued, _)| issued == fingerprint)
-                .unwrap_or_else(|| panic!("{place:?} served what was never issued: {look:?}"));
-            // The stand-in logs an issue when it takes effect, before the answer goes out.
-            assert!(*issued_at <= look.ended_ns, "{place:?} served a token before it was issued: {look:?}");
-            if let Some((_, revoked_at)) = revoked.iter().find(|(revoked, _)| revoked == fingerprint) {
-                assert!(*revoked_at > look.ended_ns, "{place:?} served a revoked token: {look:?}, revoked at {revoked_at}");
-            }
-        }
-        assert!(delivered, "{place:?} never served a token");
-    }
-    for (fingerprint, revoked_at) in &revoked {
-        let place_of = order(fingerprint).expect("a revoked token was issued");
-        let is_later = |look: &Look| look.fingerprint.as_deref().and_then(order).is_some_and(|at| at > place_of);
-        // Between the last read that did not show a successor and the first that did, the place came to
-        // show it: no earlier than the former began. However late a busy machine lets the reader look,
-        // a revocation that came too early by this is one that came too early.
-        let shown_from = |place: Location| {
-            let here = || looks.iter().filter(|look| look.place == place);
-            assert!(here().any(is_later), "{place:?} never showed a successor of a revoked token");
-            here().take_while(|look| !is_later(look)).last().map_or(0, |look| look.began_ns)
-        };
-        let last_shown_from = Location::ALL.map(shown_from).into_iter().max().unwrap_or_default();
-        let waited = revoked_at - last_shown_from;
-        let grace = i64::try_from(GRACE.as_nanos()).unwrap();
-        assert!(waited >= grace, "a token was revoked {} ms after the last place first showed a successor", waited / 1_000_000);
-    }
-    Verdict { looks: looks.len(), issued: issued.len(), revoked: revoked.len() }
+/// The tokens that a credential's status counts in these phases.
+fn counted(credential: &Value, phases: &[&str]) -> u64 {
+    phases.iter().map(|phase| credential["tokens"][*phase].as_u64().unwrap()).sum()
 }

@@ -3,14 +3,16 @@
 #![allow(dead_code)] // each test takes what it needs
 #![allow(clippy::unwrap_used, clippy::expect_used)] // test code outside of `#[test]` functions
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
+
+use super::process::{Process, StandIn, effects, fingerprint};
 
 /// How long anything may take on a busy machine before a test gives up.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -24,49 +26,10 @@ pub const FAST: &str = "every = \"4s\"\ngrace = \"2s\"";
 /// A pace at which nothing becomes due while a test runs.
 pub const SLOW: &str = "ttl = \"30d\"\nevery = \"20d\"\ngrace = \"2d\"";
 
-/// A child process that does not outlive the test.
-pub struct Process(pub Child);
-
-impl Process {
-    pub fn kill(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-
-    pub fn signal(&self, signal: rustix::process::Signal) {
-        rustix::process::kill_process(rustix::process::Pid::from_child(&self.0), signal).unwrap();
-    }
-
-    /// Asks it to stop, and gives its exit status; `None` if it did not end within `limit`.
-    pub fn terminate(&mut self, limit: Duration) -> Option<std::process::ExitStatus> {
-        self.signal(rustix::process::Signal::TERM);
-        for _ in 0..limit.as_millis() / 20 {
-            if let Some(status) = self.0.try_wait().unwrap() {
-                return Some(status);
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        None
-    }
-
-    /// Stops it as an operator does, within the 20 s that are promised.
-    pub fn stop(&mut self) {
-        let ended = self.terminate(Duration::from_secs(20)).expect("SIGTERM ends the daemon within 20 s");
-        assert!(ended.success(), "{ended}");
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
 /// Everything around rotad.
 pub struct Plain {
     directory: tempfile::TempDir,
-    stand_in: Process,
-    api: String,
+    pub stand_in: StandIn,
 }
 
 impl Plain {
@@ -75,8 +38,8 @@ impl Plain {
         for name in ["sinks", "journal"] {
             std::fs::create_dir(directory.path().join(name)).unwrap();
         }
-        let (stand_in, api) = start_stand_in(directory.path());
-        Self { directory, stand_in, api }
+        let stand_in = StandIn::start(directory.path(), ACCOUNT);
+        Self { directory, stand_in }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -85,7 +48,7 @@ impl Plain {
 
     /// Everything but credentials.
     pub fn head(&self) -> String {
-        let (directory, api) = (self.directory.path().display(), &self.api);
+        let (directory, api) = (self.directory.path().display(), &self.stand_in.url);
         format!(
             r#"deployment = "test"
 
@@ -144,6 +107,15 @@ ttl = "10m"
         Answer::of(&mut self.command(arguments))
     }
 
+    /// Runs a command that should end by itself; after `limit` it is ended.
+    pub fn ask_within(&self, arguments: &[&str], limit: Duration) -> Answer {
+        let seconds = limit.as_secs().to_string();
+        let inner = self.command(arguments);
+        let mut command = Command::new("timeout");
+        command.arg(seconds).arg(inner.get_program()).args(inner.get_args()).env("ROTAD_CONFIG", self.path("rotad.toml"));
+        Answer::of(&mut command)
+    }
+
     /// Runs a command as a user who owns nothing; that one must reach the binary and the configuration.
     pub fn ask_as_nobody(&self, arguments: &[&str]) -> Answer {
         use std::os::unix::process::CommandExt;
@@ -163,15 +135,26 @@ ttl = "10m"
     }
 
     pub fn rotad_with(&self, arguments: &[&str]) -> Process {
+        self.launch(self.command(&["run"]).args(arguments))
+    }
+
+    /// The daemon with one of `rotad::fail_point`'s points armed, as `POINT:N:kill`.
+    pub fn rotad_failing_at(&self, armed: &str) -> Process {
+        self.launch(self.command(&["run"]).env("ROTAD_FAIL_POINT", armed))
+    }
+
+    /// Starts a daemon whose command was made ready.
+    pub fn launch(&self, command: &mut Command) -> Process {
         let log = std::fs::File::options().create(true).append(true).open(self.path("rotad.log")).unwrap();
-        let mut command = self.command(&["run"]);
-        Process(command.args(arguments).stdout(Stdio::null()).stderr(log).spawn().unwrap())
+        Process(command.stdout(Stdio::null()).stderr(log).spawn().unwrap())
     }
 
     /// The daemon, once it has delivered to every one of `names`.
     pub fn rotad_delivering(&self, names: &[&str]) -> Process {
+        let serving = || self.log().matches("address=").count();
+        let before = serving();
         let process = self.rotad();
-        self.until("every delivery", || names.iter().all(|name| self.served(name).is_some()));
+        self.until("every delivery", || serving() > before && names.iter().all(|name| self.served(name).is_some()));
         process
     }
 
@@ -193,6 +176,34 @@ ttl = "10m"
     /// The value that a credential's file holds.
     pub fn served(&self, name: &str) -> Option<String> {
         std::fs::read_to_string(self.path("sinks").join(name)).ok().filter(|text| !text.is_empty())
+    }
+
+    /// What a person writes into a credential's file.
+    pub fn put(&self, name: &str, value: &str) {
+        std::fs::write(self.path("sinks").join(name), value).unwrap();
+    }
+
+    /// What the file holds is not revoked: to be held at every look of a wait.
+    pub fn serves_nothing_dead(&self, name: &str) {
+        let served = self.served(name).unwrap();
+        let revoked = self.effects("revoke_token").contains(&fingerprint(&served));
+        // A value that was replaced meanwhile may be dead by now.
+        let replaced = self.served(name).as_ref() != Some(&served);
+        assert!(replaced || !revoked, "`{name}` serves a revoked token\n{}", self.log());
+    }
+
+    /// In no span of time were there more rotations, after the first `before`, than the limit allows: one
+    /// minute's permits at once, and those that came in since.
+    pub fn holds_the_limit(&self, before: usize, per_minute: usize) {
+        let times: Vec<i64> =
+            effects(&self.stand_in.records(), "create_token").into_iter().skip(before).map(|(_, at)| at).collect();
+        for (first, from) in times.iter().enumerate() {
+            for (count, to) in times[first..].iter().enumerate() {
+                let came = usize::try_from((to - from) / 1_000_000).unwrap() * per_minute / 60_000;
+                // One that was about to come in when the first was taken, and one that is on its way.
+                assert!(count < per_minute + came + 2, "{} rotations in {} ms", count + 1, (to - from) / 1_000_000);
+            }
+        }
     }
 
     /// The answer of the daemon that was started last: status and body.
@@ -236,8 +247,13 @@ ttl = "10m"
         self.steer("DELETE", "faults", None);
     }
 
+    /// The `Date` that the API claims, in seconds from the true one.
+    pub fn shift_date(&self, seconds: i64) {
+        self.steer("PATCH", "time", Some(&serde_json::json!({ "date_offset_seconds": seconds })));
+    }
+
     fn steer(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
-        let address = self.api.trim_start_matches("http://");
+        let address = self.stand_in.url.trim_start_matches("http://");
         let (status, text) = exchange(address, method, &format!("/_stand-in/{path}"), body);
         assert!((200..300).contains(&status), "{path}: {status} {text}");
         serde_json::from_str(&text).unwrap_or(Value::Null)
@@ -245,13 +261,13 @@ ttl = "10m"
 
     /// Another organization answers from now on, with an admin token of its own and an account of the same name.
     pub fn become_another_organization(&mut self) {
-        self.stand_in.kill();
+        self.stand_in.process.kill();
         std::fs::remove_file(self.path("admin-token")).unwrap();
-        (self.stand_in, self.api) = start_stand_in(self.directory.path());
+        self.stand_in = StandIn::start(self.directory.path(), ACCOUNT);
     }
 
     pub fn stop_api(&mut self) {
-        self.stand_in.kill();
+        self.stand_in.process.kill();
     }
 
     /// Fingerprints of the account's live tokens, by the stand-in's account of its own doings.
@@ -262,11 +278,7 @@ ttl = "10m"
 
     /// Fingerprints of the tokens that an operation took effect on, in order.
     pub fn effects(&self, operation: &str) -> Vec<String> {
-        let text = std::fs::read_to_string(self.path("api.log")).unwrap_or_default();
-        let complete = text.rfind('\n').map_or("", |end| &text[..end]);
-        let records = complete.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        let of = records.filter(|record| record["operation"] == operation && record["effect"] == true);
-        of.map(|record| record["fingerprint"].as_str().unwrap_or_default().to_owned()).collect()
+        effects(&self.stand_in.records(), operation).into_iter().map(|(token, _)| token).collect()
     }
 
     pub fn issued(&self) -> usize {
@@ -281,12 +293,6 @@ ttl = "10m"
     pub fn serves_live(&self, name: &str) -> bool {
         self.served(name).is_some_and(|value| self.live().contains(&fingerprint(&value)))
     }
-}
-
-/// SHA-256 as hexadecimal text, as the stand-in's log has it.
-pub fn fingerprint(value: &str) -> String {
-    use sha2::Digest;
-    sha2::Sha256::digest(value.trim().as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// How a command ended.
@@ -311,27 +317,6 @@ impl Answer {
             assert!(self.err.contains(word), "`{word}` is not in:\n{}", self.err);
         }
     }
-}
-
-fn start_stand_in(directory: &Path) -> (Process, String) {
-    let child = Command::new(env!("CARGO_BIN_EXE_rotad"))
-        .args(["stand-in", "--account", ACCOUNT])
-        .arg("--admin-token-file")
-        .arg(directory.join("admin-token"))
-        .arg("--log")
-        .arg(directory.join("api.log"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .unwrap();
-    let mut process = Process(child);
-    let mut line = String::new();
-    BufReader::new(process.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let url = line.split_whitespace().find(|word| word.starts_with("http://"));
-    let url = url.unwrap_or_else(|| panic!("no address in `{line}`")).trim_end_matches('/').to_owned();
-    std::fs::set_permissions(directory.join("admin-token"), std::fs::Permissions::from_mode(0o600)).unwrap();
-    (process, url)
 }
 
 /// One request of HTTP 1.0, whose answer ends with the connection.

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::error::unwritable;
 use super::lock::Lock;
+use crate::fail_point::{self, Point};
 use crate::journal::{CLOCK_MARK, Commit, JournalError, Observer, Save};
 use crate::rotation::{CredentialName, Moment};
 
@@ -124,7 +125,9 @@ impl Writer {
             let json = serde_json::to_string(&mark).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
             self.set_fact(CLOCK_MARK, &json)?;
         }
+        fail_point::pass(Point::BeforeCommit);
         self.connection.prepare_cached("COMMIT")?.execute([])?;
+        fail_point::pass(Point::AfterCommit);
         Ok(results)
     }
 

@@ -14,6 +14,7 @@ use super::client::{ATTEMPTS, Store};
 use super::failure::{Call, Code, Failure};
 use super::read::{self, CURRENT, Expected, OWNER_TAG};
 use super::{Secret, marker};
+use crate::fail_point::{self, Point};
 use crate::rotation::{Failed, Reason, WriteOutcome};
 use crate::secret;
 
@@ -84,6 +85,7 @@ async fn prepare(place: &Secret, expected: &Expected, payload: &Payload<'_>) -> 
     let draft = Draft { id, body, replaces };
     if draft.replaces.is_some() {
         put(place, &draft, false).await.map_err(|failure| before_the_write(failure, place))?;
+        fail_point::pass(Point::AwsPut);
     }
     Ok(draft)
 }

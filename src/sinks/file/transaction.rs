@@ -7,6 +7,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::directory::Directory;
 use super::failures::{explain, unsuitable};
+use crate::fail_point::{self, Point};
 use crate::rotation::{Failed, Reason, WriteOutcome};
 
 /// How often the temporary file is tried again when other writers come and go.
@@ -67,6 +68,7 @@ impl<'a> Draft<'a> {
                     lock(directory, &draft.value, FlockOperation::LockExclusive)?;
                     // Between its making and its lock, another writer may have taken it for left-over.
                     if same_file(directory, &draft.value, &names.new_value)? {
+                        fail_point::pass(Point::FileClaimed);
                         return Ok(draft);
                     }
                     draft.forget();
@@ -98,7 +100,9 @@ impl<'a> Draft<'a> {
         self.fill(&marker_fd, marker, access)?;
         self.fill(&self.value, value, access)?;
         self.flush(&self.value)?;
-        self.flush(&marker_fd)
+        self.flush(&marker_fd)?;
+        fail_point::pass(Point::FilePrepared);
+        Ok(())
     }
 
     fn fill(&self, fd: &OwnedFd, content: &[u8], access: Access) -> Result<(), Failed> {
@@ -125,6 +129,7 @@ impl<'a> Draft<'a> {
             return WriteOutcome::Refused(explain(errno, &format!("replace `{}`", self.names.marker), &directory.path));
         }
         self.marker_left = false;
+        fail_point::pass(Point::FileMarked);
         let doing = format!("replace `{}`", self.names.value);
         match rename(&self.names.new_value, &self.names.value) {
             Ok(()) => self.value_left = false,
@@ -134,6 +139,7 @@ impl<'a> Draft<'a> {
             }
             Err(errno) => return WriteOutcome::Refused(explain(errno, &doing, &directory.path)),
         }
+        fail_point::pass(Point::FileLanded);
         match rustix::fs::fsync(&directory.fd) {
             Ok(()) => WriteOutcome::Written,
             Err(errno) => WriteOutcome::Unknown(explain(errno, "flush the directory to the disk", &directory.path)),

@@ -11,6 +11,7 @@ use vaultrs::api::kv2::requests::{ReadSecretMetadataRequest, ReadSecretRequest};
 
 use super::place::{SEND_MIN, VaultPlace, digest, is_conflict, text_of};
 use super::wire::{Answer, Call};
+use crate::fail_point::{self, Point};
 use crate::rotation::{Failed, Fingerprint, Reason, Shows, WriteOutcome};
 use crate::secret::Secret;
 use crate::sinks::marker::Marker;
@@ -194,7 +195,7 @@ pub(super) async fn write(place: &VaultPlace, expected: &Version, payload: &Payl
         return WriteOutcome::Conflict;
     }
     match write_marker(place, &look, payload, deadline).await {
-        Ok(()) => {}
+        Ok(()) => fail_point::pass(Point::VaultMarked),
         Err(NoMarker::Conflict) => return WriteOutcome::Conflict,
         // Whatever became of the marker: the value was not sent.
         Err(NoMarker::Failed(failed)) => return WriteOutcome::Refused(failed),
