@@ -49,9 +49,90 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// A run of this many characters that tokens are made of looks like a secret if it has letters and digits: as long as
+/// the shortest of OpenBao's tokens without its prefix, and shorter than a UUID, which a secret id is.
+const TOKEN_LIKE: usize = 20;
+
+/// Somebody else's text for a sentence of ours: one line of at most `characters`, without its last full stop, and
+/// with `…` for each of `known` and for whatever else looks like a secret, be it an id or not. An error's text is not
+/// ours, and may repeat what was sent.
+pub fn presentable(text: &str, characters: usize, known: &[&Secret]) -> String {
+    let known = known.iter().map(|secret| secret.expose()).filter(|secret| !secret.is_empty());
+    let hidden = known.fold(text.to_owned(), |text, secret| text.replace(secret, "…"));
+    let words = hidden.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    let line = words.map(without_runs).collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(characters) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line.trim_end_matches('.').to_owned(),
+    }
+}
+
+/// The word with `…` for its runs that look like secrets.
+fn without_runs(word: &str) -> String {
+    // Base64 has `+`, `/` and `=` in it; a path has `/` too, but seldom all kinds of characters.
+    let is_base64 = |c: char| c.is_ascii_alphanumeric() || "_.-+/=%\\".contains(c);
+    let is_token = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    let has = |run: &str, what: fn(&u8) -> bool| run.bytes().any(|byte| what(&byte));
+    let mixed = |run: &str| has(run, u8::is_ascii_digit) && has(run, u8::is_ascii_alphabetic);
+    let of_all_kinds = |run: &str| mixed(run) && has(run, u8::is_ascii_uppercase) && has(run, u8::is_ascii_lowercase);
+    let masked = masked_runs(word, is_base64, |run| run.len() >= 2 * TOKEN_LIKE && of_all_kinds(run) || run.contains("eyJ"));
+    masked_runs(&masked, is_token, |run| run.len() >= TOKEN_LIKE && mixed(run))
+}
+
+/// `text` with `…` for each longest run of characters `of` that is `hidden`.
+fn masked_runs(text: &str, of: impl Fn(char) -> bool, hidden: impl Fn(&str) -> bool) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (run, after) = rest.split_at(rest.find(|c| !of(c)).unwrap_or(rest.len()));
+        shown.push_str(if hidden(run) { "…" } else { run });
+        let (between, next) = after.split_at(after.find(&of).unwrap_or(after.len()));
+        shown.push_str(between);
+        rest = next;
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn somebody_elses_text_is_shown_without_what_looks_like_a_secret() {
+        let uuid = "f3b0c442-98fc-1c14-9afb-f4c8996fb924";
+        let jwt = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl";
+        let key = "FwoGZXIvYXdzEBYaDH/kN2+Qx9mExample4sessiontoken/abc=";
+        for secret in [uuid, jwt, key, "hvs.CAESIJ3f9q2k8d7g6h5j4k3l", "s.oVYQkB1n2m3l4k5j6h7g8f9d"] {
+            for text in [secret.to_owned(), format!("'{secret}'"), format!("a=\"{secret}\", b"), format!("value:{secret}.")] {
+                let shown = presentable(&text, 200, &[]);
+                assert!(!shown.contains(&secret[4..12]) && shown.contains('…'), "{text}: {shown}");
+            }
+        }
+        let known = Secret::new("short".to_owned());
+        assert_eq!(presentable("it is short\n\tenough.", 200, &[&known]), "it is … enough");
+    }
+
+    #[test]
+    fn a_secret_at_the_end_of_what_is_shown_is_hidden_before_the_text_is_cut() {
+        let known = Secret::new("correct-horse-battery".to_owned());
+        for length in 0..30 {
+            let text = format!("{} correct-horse-battery", "x".repeat(length));
+            assert!(!presentable(&text, 30, &[&known]).contains("corr"), "{length}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_secret_stays_readable() {
+        for text in [
+            "User: arn:aws:sts::123456789012:assumed-role/rotad is not authorized to perform: secretsmanager:TagResource",
+            "no handler for route \"secret/data/etl/motherduck2\". route entry not found",
+            "minimum role org_admin is required",
+            "check-and-set parameter did not match the current version",
+        ] {
+            assert_eq!(presentable(text, 200, &[]), text);
+        }
+        assert_eq!(presentable("one two three", 7, &[]), "one two…");
+    }
 
     #[test]
     fn debug_shows_nothing_of_the_value() {

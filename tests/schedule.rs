@@ -2,10 +2,14 @@
 //! against the definition checked minute by minute, and against times computed by hand.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests are tests too
 
+#[path = "support/civil.rs"]
+mod civil;
+
 use std::str::FromStr;
 
+use civil::is_due;
 use croner::Cron;
-use jiff::tz::{AmbiguousOffset, TimeZone};
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use rotad::rotation::schedule::{CronError, Gaps};
@@ -300,27 +304,6 @@ fn line() -> impl Strategy<Value = String> {
     let months = prop_oneof![4 => Just("*".to_owned()), 1 => field(1..13)];
     (field(0..60), field(0..24), days, months)
         .prop_map(|(minute, hour, (day, weekday), month)| format!("{minute} {hour} {day} {month} {weekday}"))
-}
-
-/// Whether `instant` (a whole minute) is due, from the definition alone; what matches is `croner`'s judgement.
-fn is_due(croner: &Cron, zone: &TimeZone, every_hour: bool, instant: Timestamp) -> bool {
-    let matches = |civil: jiff::civil::DateTime| croner.is_time_matching(&civil).unwrap();
-    let civil = zone.to_datetime(instant);
-    let ambiguous = zone.to_ambiguous_timestamp(civil);
-    let is_repeat = matches!(ambiguous.offset(), AmbiguousOffset::Fold { .. }) && ambiguous.later().unwrap() == instant;
-    if matches(civil) && (every_hour || !is_repeat) {
-        return true;
-    }
-    let minute = SignedDuration::from_mins(1);
-    let before = zone.to_datetime(instant - minute);
-    let mut skipped = before + minute;
-    while skipped < civil {
-        if matches(skipped) {
-            return true;
-        }
-        skipped += minute;
-    }
-    false
 }
 
 /// The transitions of a zone in the years that the tests look at.

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::{Ended, block_on, load, offline_fleet, say};
+use super::{Ended, block_on, complain, load, offline_fleet, say};
 use crate::clock::Clock;
 use crate::daemon::journal_path;
 use crate::engine::{Roster, summarize};
 use crate::fleet::Fleet;
 use crate::journal::{Journal, Row, SqliteJournal};
-use crate::rotation::{Block, Credential, CredentialName, RotationId};
+use crate::rotation::{Block, CredentialName, RotationId};
 use crate::snapshot::{At, Label, Summary};
 
 /// How many rows are read from the journal at once.
@@ -78,10 +78,9 @@ async fn gather(fleet: &Fleet, journal: &dyn Journal, now: Timestamp) -> anyhow:
         after = Some(last.clone());
         for (name, row) in rows {
             missing.remove(&name);
-            credentials.extend(line(fleet, name, &row, now)?);
+            credentials.extend(line(fleet, name, &row, now));
         }
     }
-    let unread = |name| Line { name, let_go: false, summary: None, block: None, deliveries: Vec::new() };
     credentials.extend(missing.into_iter().map(unread));
     credentials.sort_by(|one, two| (one.block.is_none(), &one.name).cmp(&(two.block.is_none(), &two.name)));
     let served = |line: &Line| line.summary.map_or(At::UNKNOWN, |summary| summary.served_until);
@@ -91,11 +90,23 @@ async fn gather(fleet: &Fleet, journal: &dyn Journal, now: Timestamp) -> anyhow:
     Ok(Status { taken_at: now, survival_deadline_at: survival, credentials })
 }
 
-fn line(fleet: &Fleet, name: CredentialName, row: &Row, now: Timestamp) -> anyhow::Result<Option<Line>> {
-    let state: Credential = serde_json::from_str(&row.state)?;
-    let Some(member) = fleet.member(&name) else {
+/// A credential of which nothing is known.
+fn unread(name: CredentialName) -> Line {
+    Line { name, let_go: false, summary: None, block: None, deliveries: Vec::new() }
+}
+
+fn line(fleet: &Fleet, name: CredentialName, row: &Row, now: Timestamp) -> Option<Line> {
+    let member = fleet.member(&name);
+    let state = match row.read_state() {
+        Ok(state) => state,
+        Err(problem) => {
+            complain(&format!("rotad: the journal's record of `{name}` can't be read, a running daemon rebuilds it: {problem}"));
+            return member.map(|_| unread(name));
+        }
+    };
+    let Some(member) = member else {
         let alive = state.rotations.values().any(|rotation| rotation.token.as_ref().is_some_and(|token| token.expires_at > now));
-        return Ok(alive.then_some(Line { name, let_go: true, summary: None, block: None, deliveries: Vec::new() }));
+        return alive.then(|| Line { let_go: true, ..unread(name) });
     };
     let summary = summarize(&state, &member.policy, member.organization, now);
     let latest = state.latest().map(|(id, _)| id);
@@ -106,7 +117,7 @@ fn line(fleet: &Fleet, name: CredentialName, row: &Row, now: Timestamp) -> anyho
         trouble: known.trouble.as_ref().map(|trouble| trouble.failed.detail.clone()),
     });
     let deliveries = deliveries.collect();
-    Ok(Some(Line { name, let_go: false, summary: Some(summary), block: state.blocked, deliveries }))
+    Some(Line { name, let_go: false, summary: Some(summary), block: state.blocked, deliveries })
 }
 
 fn table(status: &Status) -> String {

@@ -231,8 +231,8 @@ impl<'t> Sheet<'t> {
             severity: found.severity,
             file: Arc::clone(&self.file),
             position: Some(position),
-            message: found.message,
-            help: found.help,
+            message: told(&found.message),
+            help: found.help.as_deref().map(told),
             others: found.others,
             excerpt,
         }
@@ -250,6 +250,17 @@ impl<'t> Sheet<'t> {
     }
 }
 
+/// A message: names of the file stand in it, and one that is no name may be a secret in the wrong place.
+fn told(message: &str) -> String {
+    let has_upper_case = |run: &str| run.bytes().any(|byte| byte.is_ascii_uppercase());
+    plain(&mask_runs(message, |run| is_token_like(run) && has_upper_case(run)))
+}
+
+/// `text` without control characters, which terminals and logs would follow.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
 /// The nearest boundary of a character at or before `index`, within the text.
 fn floor(text: &str, index: usize) -> usize {
     (0..=index.min(text.len())).rev().find(|index| text.is_char_boundary(*index)).unwrap_or(0)
@@ -262,7 +273,7 @@ fn excerpt(line: &str, underlined: Range<usize>) -> Option<Excerpt> {
         return None;
     }
     // Tabs and control characters would shift the marks or worse.
-    let line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let line = plain(line);
     let shown = masked(&line);
     if shown == line {
         return Some(Excerpt { line, underlined: Some(underlined) });
@@ -275,16 +286,16 @@ fn excerpt(line: &str, underlined: Range<usize>) -> Option<Excerpt> {
 /// `text` with everything masked that may be a secret: what is assigned to a key that takes one, what
 /// looks like a token, and a password in a URL.
 pub(super) fn masked(text: &str) -> String {
-    mask_runs(&mask_passwords(&mask_assigned(text)))
+    mask_runs(&mask_passwords(&mask_assigned(text)), is_token_like)
 }
 
 /// A value of the file for a message: masked, and of readable length.
 pub(super) fn quoted(value: &str) -> String {
     const VALUE_MAX: usize = 80;
-    let plain: String = masked(value).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    match plain.char_indices().nth(VALUE_MAX) {
-        Some((end, _)) => format!("`{}…`", &plain[..end]),
-        None => format!("`{plain}`"),
+    let shown = plain(&masked(value));
+    match shown.char_indices().nth(VALUE_MAX) {
+        Some((end, _)) => format!("`{}…`", &shown[..end]),
+        None => format!("`{shown}`"),
     }
 }
 
@@ -325,7 +336,13 @@ fn mask_passwords(text: &str) -> String {
     }
 }
 
-fn mask_runs(text: &str) -> String {
+/// Names in capitals or small letters alone are long now and then; tokens mix them with digits.
+fn is_token_like(run: &str) -> bool {
+    let mixed = run.bytes().any(|b| b.is_ascii_digit()) && run.bytes().any(|b| b.is_ascii_alphabetic());
+    run.len() >= TOKEN_LIKE && mixed
+}
+
+fn mask_runs(text: &str, hidden: impl Fn(&str) -> bool) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut run = String::new();
     for character in text.chars().chain(std::iter::once('\n')) {
@@ -333,9 +350,7 @@ fn mask_runs(text: &str) -> String {
             run.push(character);
             continue;
         }
-        // Names in capitals or small letters alone are long now and then; tokens mix them with digits.
-        let mixed = run.bytes().any(|b| b.is_ascii_digit()) && run.bytes().any(|b| b.is_ascii_alphabetic());
-        if run.len() >= TOKEN_LIKE && mixed {
+        if hidden(&run) {
             shown.push('…');
         } else {
             shown.push_str(&run);
@@ -368,6 +383,14 @@ mod tests {
         }
         assert!(!masked(&format!("x = \"{jwt}\"")).contains("eyJ"));
         assert!(!quoted(jwt).contains("eyJ"));
+    }
+
+    #[test]
+    fn a_name_with_control_characters_is_shown_without_them() {
+        let text = "[organization.\"a\\u001b[31m\\u0000\"]\nadmin_tokn = 1\n";
+        let world = crate::config::System { now: jiff::Timestamp::UNIX_EPOCH };
+        let shown = crate::config::parse(text, "f", &world).unwrap_err().to_string();
+        assert!(shown.contains("a [31m ") && !shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
     }
 
     #[test]

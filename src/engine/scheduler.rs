@@ -13,7 +13,7 @@ use super::worker::{Ended, take_turn};
 use super::{Engine, Roster};
 use crate::clock::Freeze;
 use crate::journal::JournalError;
-use crate::rotation::{Credential, CredentialName};
+use crate::rotation::CredentialName;
 use crate::snapshot::{FreezeReason, Summary};
 
 /// Turns at once. Each waits for the network most of its time; the API's own limit is far lower.
@@ -119,8 +119,7 @@ impl Scheduler {
             for (name, row) in portion {
                 // The configuration's own name, so that there is one copy of each.
                 let Some(name) = names.get(&name).cloned() else { continue };
-                let state = serde_json::from_str::<Credential>(&row.state).ok();
-                let summary = state.and_then(|state| {
+                let summary = row.read_state().ok().and_then(|state| {
                     let member = self.roster.member(&name)?;
                     Some(super::summarize(&state, &member.policy, member.organization, now))
                 });

@@ -10,7 +10,7 @@ use tracing::{error, warn};
 use super::summary::summarize;
 use super::{Engine, Member};
 use crate::fail_point::{self, Point};
-use crate::journal::{JournalError, Save};
+use crate::journal::{JournalError, Row, Save};
 use crate::metrics::SinkOperation;
 use crate::motherduck::Provider;
 use crate::rotation::{
@@ -58,11 +58,11 @@ impl Stored {
     async fn load(engine: &Engine, name: &CredentialName, member: &Member) -> Result<Self, JournalError> {
         let row = engine.journal.load(name).await?;
         let row_version = row.as_ref().map(|row| row.version);
-        let state = row.and_then(|row| read_state(name, &row.state));
+        let state = row.and_then(|row| read_state(name, &row));
         if let Some(from) = member.policy.renamed_from.as_ref()
             && state.as_ref().is_none_or(Credential::is_untouched)
             && let Some(row) = engine.journal.load(from).await?
-            && let Some(earlier) = read_state(from, &row.state)
+            && let Some(earlier) = read_state(from, &row)
         {
             return Ok(Self { state: Some(earlier), row_version, takes_over: Some((from.clone(), row.version)) });
         }
@@ -88,8 +88,8 @@ pub(super) async fn take_turn(engine: &Engine, name: &CredentialName, member: &M
 }
 
 /// A state that can't be read is as good as none: what the deliveries serve is taken as the truth.
-fn read_state(name: &CredentialName, text: &str) -> Option<Credential> {
-    match serde_json::from_str(text) {
+fn read_state(name: &CredentialName, row: &Row) -> Option<Credential> {
+    match row.read_state() {
         Ok(state) => Some(state),
         Err(error) => {
             error!(credential = %name, %error, "the journal's record can't be read: the credential is rebuilt from what its deliveries serve");

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use thiserror::Error;
 
-use crate::rotation::{CredentialName, Entry, InstallationId, Moment};
+use crate::rotation::{Credential, CredentialName, Entry, InstallationId, Moment};
 
 pub use sqlite::SqliteJournal;
 
@@ -45,6 +45,18 @@ pub struct Row {
     pub state: String,
     /// When the credential wants to be looked at again.
     pub wake_at: Timestamp,
+}
+
+impl Row {
+    /// What the row says of its credential.
+    ///
+    /// # Errors
+    /// Why that can't be: the record is damaged, was edited, or is a newer rotad's.
+    pub fn read_state(&self) -> Result<Credential, String> {
+        let state: Credential = serde_json::from_str(&self.state).map_err(|error| error.to_string())?;
+        state.check()?;
+        Ok(state)
+    }
 }
 
 /// What one save records, in one transaction: the new state and the events that led to it.

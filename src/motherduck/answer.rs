@@ -1,7 +1,7 @@
 //! What the API's answers mean. Pure: an answer goes in, an outcome comes out.
 //!
-//! No text of an answer reaches an outcome but the `message`, `code` and first issue of an error,
-//! trimmed and with whatever looks like a token left out; of a successful answer nothing does, the
+//! No text of an answer reaches an outcome but the `message`, `code` and first issue of an error, as
+//! `secret::presentable` leaves them; of a successful answer nothing does, the
 //! JSON parser's own messages included, since those quote what they stumbled over.
 
 use std::collections::BTreeSet;
@@ -16,7 +16,7 @@ use super::observer::Operation;
 use crate::rotation::{
     Account, Failed, IssueOutcome, IssuedToken, ListedToken, Reason, RevokeOutcome, TokenId, TokenType, VerifyOutcome,
 };
-use crate::secret::Secret;
+use crate::secret::{Secret, presentable};
 
 /// The longest that an answer may make rotad wait: the cap of its own backoff. A `Retry-After` of
 /// days would run over deadlines.
@@ -220,13 +220,13 @@ fn issues_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Issu
 impl ApiError {
     /// ` `CODE` (message: issue)`, as much of it as there is.
     fn words(&self, bearer: &Secret) -> String {
-        let code = self.code.as_deref().map(|code| format!(" `{}`", presentable(code, 32, bearer))).unwrap_or_default();
+        let code = self.code.as_deref().map(|code| format!(" `{}`", presentable(code, 32, &[bearer]))).unwrap_or_default();
         let issue = self.issues.first().map(|issue| issue.message.as_str());
         let message = match (self.message.as_deref(), issue) {
             (Some(message), Some(issue)) => format!("{message}: {issue}"),
             (one, other) => one.or(other).unwrap_or_default().to_owned(),
         };
-        if message.is_empty() { code } else { format!("{code} ({})", presentable(&message, 90, bearer)) }
+        if message.is_empty() { code } else { format!("{code} ({})", presentable(&message, 90, &[bearer])) }
     }
 }
 
@@ -241,14 +241,6 @@ fn api_error(answer: &Answer) -> ApiError {
 fn names_a_conflict(answer: &Answer) -> bool {
     let message = api_error(answer).message.unwrap_or_default().to_lowercase();
     message.contains("unique constraint") || message.contains("already exists")
-}
-
-/// A foreign text for a sentence of ours: short, one line, and without anything like a token.
-fn presentable(text: &str, characters: usize, bearer: &Secret) -> String {
-    let hidden = text.replace(bearer.expose(), "…");
-    let words = hidden.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
-    let words: Vec<&str> = words.map(|word| if word.contains("eyJ") || word.len() > 100 { "…" } else { word }).collect();
-    shorten(&words.join(" "), characters).trim_end_matches('.').to_owned()
 }
 
 /// The first `characters` of a text, and a mark if that was not all.

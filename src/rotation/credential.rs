@@ -10,6 +10,9 @@ use super::backoff::Backoff;
 use super::outcome::Failed;
 use super::words::{Account, CredentialName, DeliveryId, Fingerprint, Moment, RotationId, TokenId};
 
+/// What a ttl or a grace period can be: the configuration takes no longer ones, and sums with them don't overflow.
+const LENGTHS: std::ops::RangeInclusive<SignedDuration> = SignedDuration::ZERO..=SignedDuration::from_hours(100 * 365 * 24);
+
 /// One run of the daemon, drawn at its start: tells a writer that is gone from one of our own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -317,6 +320,37 @@ impl Credential {
     /// Whether there never was a rotation: nothing would be lost if another history took its place.
     pub fn is_untouched(&self) -> bool {
         self.newest.is_none() && self.rotations.is_empty()
+    }
+
+    /// Whether this can be the state of a credential. It holds for whatever the core makes of one (it
+    /// checks itself after each step); a damaged or edited record need not.
+    ///
+    /// # Errors
+    /// What can't be.
+    pub fn check(&self) -> Result<(), String> {
+        for (id, rotation) in &self.rotations {
+            let recorded = rotation.token.is_some();
+            let wrong = match rotation.stage {
+                Stage::Requested | Stage::Lost => {
+                    (recorded || rotation.was_attempted()).then_some("has a token before it was issued")
+                }
+                Stage::Issued { .. } | Stage::Unfit | Stage::Orphaned => {
+                    (!recorded).then_some("was issued without a record of its token")
+                }
+            };
+            let wrong = wrong.or((Some(*id) > self.newest).then_some("is newer than the newest"));
+            let wrong = wrong.or((!LENGTHS.contains(&rotation.ttl)).then_some("has a life that no token has"));
+            if let Some(wrong) = wrong {
+                return Err(format!("rotation {id} {wrong} (newest: {:?}): {rotation:?}", self.newest));
+            }
+        }
+        match &self.settled {
+            Some(settled) if !self.rotations.contains_key(&settled.rotation) => {
+                Err(format!("settled on {}, which is not known", settled.rotation))
+            }
+            Some(settled) if !LENGTHS.contains(&settled.grace) => Err(format!("a grace period of {} is none", settled.grace)),
+            _ => Ok(()),
+        }
     }
 
     /// Remembers the newest id, so that the next one is later.

@@ -297,25 +297,8 @@ impl<'a> Turn<'a> {
     /// What must hold after every transition, in release too: a violation is a fault of the core,
     /// and stopping is safer than going on.
     fn check_invariants(&self) {
-        let credential = &self.credential;
-        for (id, rotation) in &credential.rotations {
-            let recorded = rotation.token.is_some();
-            match rotation.stage {
-                Stage::Requested | Stage::Lost => {
-                    assert!(
-                        !recorded && !rotation.was_attempted(),
-                        "rotation {id} has a token before it was issued: {rotation:?}"
-                    );
-                }
-                Stage::Issued { .. } | Stage::Unfit | Stage::Orphaned => {
-                    assert!(recorded, "rotation {id} was issued without a record of its token: {rotation:?}");
-                }
-            }
-            assert!(Some(*id) <= credential.newest, "rotation {id} is newer than the newest {:?}", credential.newest);
-        }
-        if let Some(settled) = &credential.settled {
-            assert!(credential.rotations.contains_key(&settled.rotation), "settled on {}, which is not known", settled.rotation);
-        }
+        let checked = self.credential.check();
+        assert!(checked.is_ok(), "{checked:?}");
     }
 }
 

@@ -111,14 +111,18 @@ impl fmt::Display for InstallationId {
 /// One attempt to replace a credential's token: a UUIDv7 whose last 8 hexadecimal digits are the
 /// installation's id. Ids of one credential order by age: the minter never goes backwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "Uuid", into = "Uuid")]
 pub struct RotationId(Uuid);
 
+/// The last millisecond that an id can carry: the end of the year 9999, where times end. An id from
+/// beyond is nobody's, and would leave no room for later ones.
+const MILLIS_MAX: u64 = 253_402_207_200_999;
+
 impl RotationId {
-    /// Mints an id for `wall`, later than `after` even when the wall clock went backwards.
+    /// Mints an id for `wall`, later than `after` even when the wall clock went backwards (but at the end of times).
     pub fn mint(wall: Timestamp, after: Option<Self>, installation: InstallationId, random: u64) -> Self {
         let after_millis = after.map_or(0, |id| id.millis() + 1);
-        let millis = u64::try_from(wall.as_millisecond()).unwrap_or(0).max(after_millis);
+        let millis = u64::try_from(wall.as_millisecond()).unwrap_or(0).max(after_millis).min(MILLIS_MAX);
         let mut bytes = [0_u8; 10];
         bytes[..6].copy_from_slice(&random.to_be_bytes()[..6]);
         bytes[6..].copy_from_slice(&installation.0.to_be_bytes());
@@ -156,7 +160,25 @@ impl FromStr for RotationId {
         let wrong = || WordError::RotationId(text.chars().take(64).collect());
         let id = Uuid::try_parse(text).map_err(|_| wrong())?;
         // The hyphenated lower-case form only: a name has one spelling.
-        (id.get_version_num() == 7 && id.to_string() == text).then_some(Self(id)).ok_or_else(wrong)
+        if id.to_string() != text {
+            return Err(wrong());
+        }
+        id.try_into()
+    }
+}
+
+impl TryFrom<Uuid> for RotationId {
+    type Error = WordError;
+    fn try_from(uuid: Uuid) -> Result<Self, WordError> {
+        let id = Self(uuid);
+        let fits = uuid.get_version_num() == 7 && id.millis() <= MILLIS_MAX;
+        fits.then_some(id).ok_or_else(|| WordError::RotationId(uuid.to_string()))
+    }
+}
+
+impl From<RotationId> for Uuid {
+    fn from(id: RotationId) -> Uuid {
+        id.0
     }
 }
 
@@ -341,7 +363,7 @@ pub struct Steady(pub i64);
 impl Steady {
     /// How much time has certainly passed since `earlier`; never negative.
     pub fn since(self, earlier: Self) -> SignedDuration {
-        SignedDuration::from_millis((self.0 - earlier.0).max(0))
+        SignedDuration::from_millis(self.0.saturating_sub(earlier.0).max(0))
     }
 }
 
@@ -379,6 +401,19 @@ mod tests {
         let first = RotationId::mint(wall, None, InstallationId(1), u64::MAX);
         let second = RotationId::mint(wall - SignedDuration::from_hours(1), Some(first), InstallationId(1), 0);
         assert!(second > first);
+    }
+
+    #[test]
+    fn an_id_from_beyond_the_end_of_times_is_none_and_leaves_room_for_later_ones() {
+        for wrong in ["ffffffff-ffff-7fff-bfff-ffffffffffff", "e677cc8b-a6e8-7000-8000-000000000000"] {
+            assert!(wrong.parse::<RotationId>().is_err(), "{wrong}");
+            assert!(Uuid::try_parse(wrong).unwrap().try_into().map(|_: RotationId| ()).is_err(), "{wrong}");
+        }
+        let last = id("e677cc8b-a6e7-7000-8000-000000000000");
+        assert_eq!(last.minted_at().as_millisecond(), Timestamp::MAX.as_millisecond());
+        let minted = RotationId::mint(Timestamp::UNIX_EPOCH, Some(last), InstallationId(1), u64::MAX);
+        assert!(minted > last && minted.millis() == last.millis(), "{minted}");
+        assert_eq!(id(&minted.to_string()), minted);
     }
 
     #[test]

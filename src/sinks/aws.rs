@@ -17,7 +17,7 @@
 mod check;
 mod client;
 mod failure;
-mod marker;
+pub mod marker;
 mod read;
 mod write;
 

@@ -11,7 +11,7 @@ const PAIRS_MAX: usize = 3;
 /// In text `deployment/credential fingerprint:rotation …`, newest first: at most 433 bytes, where
 /// Vault takes 512 in a value of custom metadata (documented).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Marker {
+pub struct Marker {
     pub owner: Owner,
     pairs: Vec<(Fingerprint, RotationId)>,
 }

@@ -6,7 +6,7 @@
 pub mod aws;
 pub mod file;
 pub mod format;
-mod marker;
+pub mod marker;
 pub mod vault;
 
 use std::sync::Arc;

@@ -56,6 +56,8 @@ pub struct Wrong {
     pub account_gone: Option<Account>,
     pub write: Option<WriteOutcome>,
     pub issue: Option<IssueOutcome>,
+    /// A token is made all the same, whatever `issue` answers.
+    pub issue_is_carried_out: bool,
     pub ttl_dropped: bool,
     pub revoke: Option<RevokeOutcome>,
     /// Writes are answered, and reads don't show them.
@@ -161,6 +163,14 @@ impl Rig {
         panic!("no token was asked for in {TURNS_MAX} turns");
     }
 
+    /// Another process begins, with what the journal holds as its text.
+    pub fn restart(&mut self) {
+        self.facts.process = ProcessId(self.facts.process.0 + 1);
+        self.facts.process_since = self.moment();
+        self.hand.clear();
+        self.stored = self.stored.as_ref().map(|state| serde_json::from_str(&serde_json::to_string(state).unwrap()).unwrap());
+    }
+
     /// One turn, to its end; gives the second at which the next one is asked for.
     pub fn turn(&mut self) -> i64 {
         let policy = self.policy.clone();
@@ -196,9 +206,15 @@ impl Rig {
             }
             Action::Issue { rotation, request } => {
                 let outcome = match self.wrong.issue.clone() {
-                    Some(outcome) => outcome,
+                    Some(outcome) => {
+                        if self.wrong.issue_is_carried_out {
+                            self.issue(&request.name, Some(request.ttl.as_secs()));
+                        }
+                        outcome
+                    }
                     None => {
-                        let index = self.issue(&request.name, if self.wrong.ttl_dropped { None } else { Some(7 * DAY) });
+                        let index =
+                            self.issue(&request.name, if self.wrong.ttl_dropped { None } else { Some(request.ttl.as_secs()) });
                         IssueOutcome::Issued(IssuedToken {
                             token: self.tokens[index].clone(),
                             fingerprint: fingerprint(self.values),

@@ -16,6 +16,10 @@ use tokio::task::JoinHandle;
 pub enum Fault {
     /// It is refused with this code and message, and never reaches the server.
     Refuse(u16, &'static str, String),
+    /// It is refused with this code and a message that repeats what was sent, and never reaches the server.
+    Echo(&'static str),
+    /// It is carried out, and the answer lacks its last character: that is no JSON.
+    Mangle,
     /// An answer that is not AWS's.
     Text(u16, &'static str),
     /// It never reaches the server: the connection is reset.
@@ -142,6 +146,18 @@ async fn serve(mut stream: TcpStream, http: &reqwest::Client, upstream: &str, sc
     let fault = next_fault(script, Call { action, body: parameters, text, authorization: authorization.to_owned() });
     let (status, answer) = match fault {
         Some(Fault::Refuse(status, code, message)) => (status, json!({ "__type": code, "message": message }).to_string()),
+        Some(Fault::Echo(code)) => {
+            let sent: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+            let value = sent["SecretString"].as_str().unwrap_or_default();
+            let told = |name: &str| headers.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value);
+            let message = format!("{value} {} {}", told("x-amz-security-token"), told("authorization"));
+            (400, json!({ "__type": code, "message": message }).to_string())
+        }
+        Some(Fault::Mangle) => {
+            let (status, mut text) = forward(http, upstream, &headers, body).await;
+            text.pop();
+            (status, text)
+        }
         Some(Fault::Text(status, text)) => (status, text.to_owned()),
         Some(Fault::Answer(value)) => (200, value.to_string()),
         Some(Fault::Reset) => return stream.set_zero_linger(),

@@ -46,6 +46,11 @@ impl Plain {
         self.directory.path().join(name)
     }
 
+    /// Where the stand-in for the API is, without a slash at its end.
+    pub fn api(&self) -> &str {
+        &self.api
+    }
+
     /// Everything but credentials.
     pub fn head(&self) -> String {
         let (directory, api) = (self.directory.path().display(), &self.stand_in.url);
@@ -119,14 +124,27 @@ ttl = "10m"
     /// Runs a command as a user who owns nothing; that one must reach the binary and the configuration.
     pub fn ask_as_nobody(&self, arguments: &[&str]) -> Answer {
         use std::os::unix::process::CommandExt;
+        let mut command = Command::new(self.reachable_binary());
+        command.args(arguments).env("ROTAD_CONFIG", self.path("rotad.toml")).uid(65_534).gid(65_534);
+        Answer::of(&mut command)
+    }
+
+    /// The program where every user can run it.
+    fn reachable_binary(&self) -> PathBuf {
         std::fs::set_permissions(self.path(""), std::fs::Permissions::from_mode(0o755)).unwrap();
         let binary = self.path("rotad-binary");
         if !binary.exists() && std::fs::hard_link(env!("CARGO_BIN_EXE_rotad"), &binary).is_err() {
             std::fs::copy(env!("CARGO_BIN_EXE_rotad"), &binary).unwrap();
         }
-        let mut command = Command::new(binary);
-        command.args(arguments).env("ROTAD_CONFIG", self.path("rotad.toml")).uid(65_534).gid(65_534);
-        Answer::of(&mut command)
+        binary
+    }
+
+    /// Gives everything that the daemon reads and writes to a user who owns nothing else; gives the program for that user.
+    pub fn as_nobodys(&self) -> PathBuf {
+        for name in ["sinks", "journal", "admin-token", "rotad.toml"] {
+            std::os::unix::fs::chown(self.path(name), Some(65_534), Some(65_534)).unwrap();
+        }
+        self.reachable_binary()
     }
 
     /// Starts the daemon; its log is appended to `rotad.log`.

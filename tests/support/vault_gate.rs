@@ -1,6 +1,6 @@
-//! A gate before a Vault server: it lets requests through, counts them, and misbehaves when told to.
+//! A gate before a Vault server or MotherDuck's API: it lets requests through, counts them, and misbehaves when told to.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)] // test code outside of `#[test]` functions
+#![allow(clippy::unwrap_used, clippy::expect_used, dead_code)] // test code outside of `#[test]` functions
 
 use std::sync::{Arc, Mutex};
 
@@ -24,6 +24,11 @@ pub enum Fault {
     ThenForeignWrite(&'static str, &'static str),
     /// Lets it through and adds a header to the answer.
     AddHeader(&'static str, &'static str),
+    /// Lets the server do it, and answers with this status and an error in both servers' forms that repeats
+    /// what was sent and what the server answered, each time beginning with another part of that.
+    Echo(u16),
+    /// Lets the server do it, and answers with what it said but for the last character: that is no JSON.
+    Mangle,
 }
 
 struct Rule {
@@ -45,6 +50,7 @@ struct Shared {
     http: reqwest::Client,
     rules: Mutex<Vec<Rule>>,
     seen: Mutex<Vec<Seen>>,
+    answered: Mutex<Vec<(String, String)>>,
 }
 
 pub struct Gate {
@@ -57,7 +63,13 @@ pub struct Gate {
 impl Gate {
     pub async fn before(upstream: &str) -> Self {
         let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
-        let shared = Arc::new(Shared { upstream: upstream.to_owned(), http, rules: Mutex::default(), seen: Mutex::default() });
+        let shared = Arc::new(Shared {
+            upstream: upstream.to_owned(),
+            http,
+            rules: Mutex::default(),
+            seen: Mutex::default(),
+            answered: Mutex::default(),
+        });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let app = axum::Router::new().fallback(pass).with_state(shared.clone());
@@ -78,6 +90,13 @@ impl Gate {
     /// How many requests came with a path that begins so, below `/v1/`.
     pub fn count(&self, path: &str) -> usize {
         self.seen(path).len()
+    }
+
+    /// What the server answered to requests with a path that begins so, below `/v1/`, whatever became of the answer.
+    pub fn answered(&self, path: &str) -> Vec<String> {
+        let path = format!("/v1/{path}");
+        let answered = self.shared.answered.lock().unwrap();
+        answered.iter().filter(|(to, _)| to.starts_with(&path)).map(|(_, text)| text.clone()).collect()
     }
 
     pub fn seen(&self, path: &str) -> Vec<Seen> {
@@ -123,6 +142,13 @@ async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
             assert!(written.status().is_success());
             response
         }
+        Some(Fault::Echo(status)) => echo(&shared, status, parts, body).await,
+        Some(Fault::Mangle) => {
+            let (head, text) = split(forward(&shared, parts, body).await).await;
+            let mut response = Response::new(Body::from(text[..text.len().saturating_sub(1)].to_owned()));
+            *response.status_mut() = head.status;
+            response
+        }
         Some(Fault::AddHeader(name, value)) => {
             let mut response = forward(&shared, parts, body).await;
             response.headers_mut().insert(name, value.parse().unwrap());
@@ -137,9 +163,32 @@ async fn forward(shared: &Shared, parts: axum::http::request::Parts, body: Bytes
     headers.remove("host");
     let sent = shared.http.request(parts.method, format!("{}{path}", shared.upstream)).headers(headers).body(body).send().await;
     let answer = sent.unwrap();
+    let to = answer.url().path().to_owned();
     let mut response = Response::builder().status(answer.status());
     for (name, value) in answer.headers().iter().filter(|(name, _)| *name != "transfer-encoding") {
         response = response.header(name, value);
     }
-    response.body(Body::from(answer.bytes().await.unwrap())).unwrap()
+    let text = answer.bytes().await.unwrap();
+    shared.answered.lock().unwrap().push((to, String::from_utf8_lossy(&text).into_owned()));
+    response.body(Body::from(text)).unwrap()
+}
+
+async fn split(response: Response) -> (axum::http::response::Parts, String) {
+    let (head, body) = response.into_parts();
+    let bytes = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+    (head, String::from_utf8_lossy(&bytes).into_owned())
+}
+
+async fn echo(shared: &Shared, status: u16, parts: axum::http::request::Parts, body: Bytes) -> Response {
+    let told = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let sent = format!("{}{}", told("x-vault-token"), told("authorization"));
+    let mut words = [sent, String::from_utf8_lossy(&body).into_owned(), String::new()];
+    let (_, text) = split(forward(shared, parts, body).await).await;
+    words[2] = text;
+    let first = shared.seen.lock().unwrap().len() % words.len();
+    words.rotate_left(first);
+    let words = words.join(" ");
+    let error =
+        serde_json::json!({ "errors": [words], "message": words, "code": "BAD_REQUEST", "issues": [{ "message": words }] });
+    Response::builder().status(status).body(Body::from(error.to_string())).unwrap()
 }

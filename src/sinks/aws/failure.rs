@@ -7,6 +7,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 
 use crate::rotation::{Failed, Reason};
+use crate::secret::presentable;
 
 /// The calls that rotad makes; each needs the IAM action of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +101,8 @@ impl Failure {
     /// What AWS answered.
     fn answered(call: Call, secret: &str, code: &str, message: &str) -> Self {
         let name = call.as_str();
+        let (code, message) = (presentable(code, 80, &[]), presentable(message, 160, &[]));
+        let (code, message) = (code.as_str(), message.as_str());
         let (kind, reason, detail) = match code {
             "AccessDeniedException" | "AccessDenied" => (Code::Other, Reason::Forbidden, denied(call, secret, message)),
             "DecryptionFailure" | "EncryptionFailure" => {
@@ -248,6 +251,7 @@ fn credentials_failure(error: &CredentialsError) -> Failed {
             let said = chain(error).map(ToString::to_string).find(|text| text.contains("sts:AssumeRole"));
             match said {
                 Some(said) => {
+                    let said = presentable(&said, 200, &[]);
                     Failed::new(Reason::Forbidden, format!("the role can't be assumed: allow `sts:AssumeRole` ({said})"))
                 }
                 None => Failed::new(

@@ -12,7 +12,7 @@ use super::super::format::{Field, Format};
 use crate::rotation::RotationId;
 
 /// The version id for `rotation` delivered as `body`.
-pub(super) fn version_id(format: &Format, rotation: RotationId, body: &str) -> String {
+pub fn version_id(format: &Format, rotation: RotationId, body: &str) -> String {
     match format {
         Format::Raw | Format::Env { .. } => rotation.to_string(),
         Format::Json { .. } => derived(rotation, body),
@@ -28,7 +28,7 @@ fn derived(rotation: RotationId, body: &str) -> String {
 }
 
 /// The rotation that wrote the version `id` with this `body`; `None` where nothing proves one.
-pub(super) fn rotation(format: &Format, id: &str, body: &str, question: &Question) -> Option<RotationId> {
+pub fn rotation(format: &Format, id: &str, body: &str, question: &Question) -> Option<RotationId> {
     if let Ok(rotation) = id.parse() {
         return Some(rotation);
     }

@@ -167,7 +167,8 @@ pub(super) fn lagging_replica(name: &str, description: &DescribeSecretOutput) ->
     let replica = description.replication_status().iter().find(|replica| replica.status() != Some(&StatusType::InSync))?;
     let region = replica.region().unwrap_or("an unnamed region");
     let status = replica.status().map_or("without a status", StatusType::as_str);
-    let why = replica.status_message().map(|message| format!(" ({message})")).unwrap_or_default();
+    let why =
+        replica.status_message().map(|message| format!(" ({})", secret::presentable(message, 120, &[]))).unwrap_or_default();
     Some(Failed::new(
         Reason::Unavailable,
         format!("the replica of `{name}` in {region} is {status}{why}: deliveries wait for `InSync`"),

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::{Auth, Config, files};
 use crate::rotation::{Failed, Reason};
-use crate::secret::Secret;
+use crate::secret::{Secret, presentable};
 
 /// For the connection alone, TLS included: a store that is up answers in well under a second.
 const CONNECT_LIMIT: Duration = Duration::from_secs(4);
@@ -130,7 +130,7 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    /// The server's own error messages in one line; empty where it gave none.
+    /// The server's own error messages in one line, not to be shown as they are; empty where it gave none.
     pub fn errors(&self) -> String {
         self.complaint().errors.unwrap_or_default().join("; ").replace(['\n', '\t'], " ")
     }
@@ -178,7 +178,7 @@ pub(super) fn failure(answer: &Answer, attempt: Attempt<'_>) -> Failed {
     let inside = namespace.map_or_else(String::new, |namespace| format!(" in the namespace `{namespace}`"));
     let said = match answer.errors() {
         errors if errors.is_empty() => String::new(),
-        errors => format!(": {}", errors.chars().take(120).collect::<String>()),
+        errors => format!(": {}", presentable(&errors, 120, &[])),
     };
     let (reason, detail) = match answer.status {
         401 => (Reason::Unauthorized, format!("the server wants another login for `{path}`{inside}{said}")),
