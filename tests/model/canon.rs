@@ -93,7 +93,7 @@ fn prune(state: &mut State) -> BTreeSet<RotationId> {
         used.extend(site.process.iter().flat_map(|process| process.hands.values().copied()));
     }
     let live: BTreeSet<usize> = (0..state.tokens.len()).filter(|index| state.tokens[*index].is_live(now)).collect();
-    kept.extend(live.union(&used).filter_map(|index| state.tokens.get(*index)).map(|token| token.name.rotation));
+    kept.extend(live.iter().map(|index| state.tokens[*index].name.rotation));
     kept.extend(state.flights.iter().filter_map(|flight| match &flight.call {
         Call::Issue { name, .. } => Some(name.rotation),
         _ => None,

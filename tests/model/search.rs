@@ -113,6 +113,9 @@ pub fn search(model: &Model, bounds: &Bounds) -> Found {
         if graph.nodes.len() > bounds.states || began.elapsed() > bounds.time {
             break;
         }
+        if std::env::var_os("ROTAD_MODEL_LAYERS").is_some() {
+            println!("layer {depth}: {} states of {}, {:.1} s", layer.len(), graph.nodes.len(), began.elapsed().as_secs_f64());
+        }
         let shares = expand_layer(model, bounds, &visited, &layer);
         depth += 1;
         layer = Vec::new();
