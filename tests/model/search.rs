@@ -21,7 +21,8 @@ use crate::simulator::oracle::Violation;
 pub struct Bounds {
     pub threads: usize,
     pub states: usize,
-    pub time: Duration,
+    /// How many turns deep.
+    pub turns: u32,
     /// Called once in each thread: breaks a rule, where the checker itself is checked.
     pub prepare: fn(),
 }
@@ -110,11 +111,8 @@ pub fn search(model: &Model, bounds: &Bounds) -> Found {
     let (mut depth, mut transitions, mut actions) = (0, 0, 0);
     let mut met = vec![0; Kind::ALL.len()];
     while !layer.is_empty() && found_violation.is_none() {
-        if graph.nodes.len() > bounds.states || began.elapsed() > bounds.time {
+        if graph.nodes.len() > bounds.states || depth >= bounds.turns {
             break;
-        }
-        if std::env::var_os("ROTAD_MODEL_LAYERS").is_some() {
-            println!("layer {depth}: {} states of {}, {:.1} s", layer.len(), graph.nodes.len(), began.elapsed().as_secs_f64());
         }
         let shares = expand_layer(model, bounds, &visited, &layer);
         depth += 1;
@@ -272,4 +270,3 @@ pub fn explain(model: &Model, graph: &Graph, to: u32, then: &[Pick]) -> Vec<Stri
     lines.extend(super::graph::truth(&state));
     lines
 }
-

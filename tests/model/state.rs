@@ -138,9 +138,9 @@ impl Model {
         }
     }
 
-    /// Nothing was ever issued, and the places are empty.
+    /// Nothing was ever issued, and the places are empty. No due time is near.
     pub fn first(&self) -> State {
-        let now = 10 * EVERY;
+        let now = 10 * EVERY + 7 * MINUTE;
         State {
             now,
             tokens: Vec::new(),
@@ -181,7 +181,7 @@ fn policy(places: &[usize]) -> Policy {
         account: account(0),
         token_type: TokenType::ReadWrite,
         ttl: span(TTL),
-        // A phase of nothing: `EVERY` divides the model's beginning.
+        // Due times are the multiples of `EVERY` since the model's beginning.
         schedule: Schedule::Every { every: span(EVERY), phase: span(stamp(0).as_millisecond() % EVERY) },
         window: None,
         grace: span(GRACE),

@@ -97,6 +97,26 @@ fn step(
     true
 }
 
+/// Takes the same way twice, in the canonical form and as it comes: both must go on alike.
+pub fn compare_forms(model: &Model, seed: u64, turns: u32) {
+    let mut rng = Rng::new(seed);
+    let (mut plain, mut tidy) = (model.first(), model.first());
+    for turn in 0..turns {
+        let mut again = rng.clone();
+        let mut first = Run::new(model, plain, Chooser::Chance { rng: &mut rng, permille: 60 });
+        go(&mut first);
+        let mut second = Run::new(model, tidy, Chooser::Chance { rng: &mut again, permille: 60 });
+        go(&mut second);
+        let told = |run: &Run<'_, '_>| (run.met.clone(), run.actions, run.violation.as_ref().map(|violation| violation.promise));
+        assert_eq!(told(&first), told(&second), "seed {seed}, turn {turn}: the forms go different ways");
+        assert!(first.violation.is_none(), "{:?}", first.violation);
+        plain = first.state;
+        tidy = second.state;
+        let key = canonical(&mut plain.clone());
+        assert_eq!(key, canonical(&mut tidy), "seed {seed}, turn {turn}: the forms came to different states");
+    }
+}
+
 /// The last turns once more, told.
 fn tell(model: &Model, told: VecDeque<(State, Rng, u64)>) -> Vec<String> {
     let mut lines = Vec::new();
