@@ -10,11 +10,13 @@ use std::hash::Hasher;
 use jiff::Timestamp;
 use rotad::rotation::{InstallationId, Moment, ProcessId, RotationId, Steady};
 
-use super::state::{Call, EVERY, Row, State};
+use super::state::{Call, EVERY, Row, State, TTL};
 use crate::simulator::world::{Content, FOREIGN, Ms, SECOND, Token, ms_of, stamp, token_index};
 
 /// Where canonical states have their present: between this and one period later.
 const PRESENT: Ms = 20 * EVERY;
+/// Older than any token that lives and any request that is looked for, with the time away.
+pub const LIFE_AGE: Ms = 4 * TTL;
 /// The number that a place's current version has.
 const VERSION: u64 = 10;
 /// From here on every backoff waits an hour.
@@ -59,6 +61,10 @@ fn key(bytes: &[u8]) -> Key {
 /// Drops what nothing refers to any more; gives the rotations whose token may live or land.
 fn prune(state: &mut State) -> BTreeSet<RotationId> {
     let now = state.now;
+    if state.faults_left == 0 {
+        // Nothing restores a journal any more.
+        state.sites.iter_mut().for_each(|site| site.backup = None);
+    }
     for (index, place) in state.places.iter_mut().enumerate() {
         let old = place.versions.len().saturating_sub(2);
         place.versions.drain(..old);
@@ -108,6 +114,8 @@ fn prune(state: &mut State) -> BTreeSet<RotationId> {
             process.unsent.retain(|id| kept.contains(id));
         }
     }
+    // Ages are told apart as far as that: what is older keeps its place in the order.
+    kept.retain(|id| ms_of(id.minted_at()) > now - LIFE_AGE);
     // What no one refers to and is dead is dropped with the renaming.
     for index in 0..state.tokens.len() {
         let token = &mut state.tokens[index];
@@ -241,6 +249,11 @@ impl Canon {
         let mut ms = ms_of(*at);
         self.ms(&mut ms, oldest);
         *at = stamp(ms);
+    }
+
+    /// For people alone: nothing goes by it, so states may differ in it.
+    pub fn untold_wall(&self, at: &mut Timestamp) {
+        *at = stamp((ms_of(*at) - self.shift).max(self.now - LIFE_AGE));
     }
 
     pub fn maybe_wall(&mut self, at: &mut Option<Timestamp>, oldest: Ms) {

@@ -6,12 +6,10 @@ use rotad::rotation::{
     Attempt, Block, Credential, Delivery, ProcessId, Rotation, Settled, Stage, Token as Recorded, TokenName, Trouble,
 };
 
-use super::canon::Canon;
+use super::canon::{Canon, LIFE_AGE};
 use super::state::{Call, Flight, Journal, Process, Row, Site, State, TTL};
 use crate::simulator::oracle::{Memo, Period};
-use crate::simulator::world::{
-    self, Author, Content, HOUR, MINUTE, Ms, SECOND, Token, fingerprint, stamp, token_id, token_index,
-};
+use crate::simulator::world::{self, Author, Content, HOUR, MINUTE, Ms, SECOND, Token, fingerprint, token_id, token_index};
 
 /// Grace periods are 5 minutes, lags a minute: no steady time of more than this is told apart.
 const STEADY_AGE: i64 = 6 * MINUTE;
@@ -152,7 +150,7 @@ impl Canon {
         installation.0 = self.installations.range(..*installation).count() as u32 + 1;
         self.number(u64::from(installation.0));
         self.ms(created_at, JOURNAL_AGE);
-        self.wall(&mut mark.wall, 4 * TTL);
+        self.wall(&mut mark.wall, LIFE_AGE);
         mark.steady.0 -= self.base;
         self.number(mark.steady.0 as u64);
         self.flag(row.is_some());
@@ -215,13 +213,12 @@ impl Canon {
         self.backoff(&mut listing.failures, &mut listing.until);
         self.number(u64::from(*unfit));
         self.flag(*schedule_tag != 0);
-        self.maybe_wall(scheduled_from, 4 * TTL);
+        self.maybe_wall(scheduled_from, LIFE_AGE);
         self.maybe_wall(swept_at, 11 * MINUTE);
         *last_success_at = None;
         self.short(blocked.as_ref().map_or(0, |block| block.reason as usize + 1));
-        if let Some(Block { reason: _, since, detail }) = blocked {
-            *since = stamp(self.now);
-            detail.clear();
+        if let Some(Block { reason: _, since, detail: _ }) = blocked {
+            self.untold_wall(since);
         }
         let old = std::mem::take(strangers_missing);
         self.short(old.len());
@@ -257,7 +254,7 @@ impl Canon {
             revocation_sent,
             backoff,
         } = rotation;
-        self.wall(&mut intended_at.wall, 4 * TTL);
+        self.wall(&mut intended_at.wall, LIFE_AGE);
         self.steady(&mut intended_at.steady);
         self.by(by);
         self.short(match stage {
@@ -273,8 +270,8 @@ impl Canon {
             let mut index = token_index(id);
             self.value(&mut index);
             *id = token_id(index);
-            self.wall(created_at, 4 * TTL);
-            self.wall(expires_at, 4 * TTL);
+            self.wall(created_at, LIFE_AGE);
+            self.wall(expires_at, LIFE_AGE);
             self.flag(known.is_some());
             // A marker may have had it recorded with the value of another: told apart as it is.
             if let Some(known) = known {
@@ -310,10 +307,9 @@ impl Canon {
         self.backoff(&mut lag.failures, &mut lag.until);
         self.flag(trouble.is_some());
         if let Some(Trouble { since, writing, failed, backoff }) = trouble {
-            *since = stamp(self.now);
+            self.untold_wall(since);
             self.flag(*writing);
             self.short(failed.reason as usize);
-            failed.detail.clear();
             self.backoff(&mut backoff.failures, &mut backoff.until);
         }
         self.flag(rolled_back.is_some());

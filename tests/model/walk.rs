@@ -112,8 +112,12 @@ pub fn compare_forms(model: &Model, seed: u64, turns: u32) {
         assert!(first.violation.is_none(), "{:?}", first.violation);
         plain = first.state;
         tidy = second.state;
-        let key = canonical(&mut plain.clone());
-        assert_eq!(key, canonical(&mut tidy), "seed {seed}, turn {turn}: the forms came to different states");
+        let mut tidied = plain.clone();
+        if canonical(&mut tidied) != canonical(&mut tidy) {
+            let (one, other) = (format!("{tidied:#?}"), format!("{tidy:#?}"));
+            let lines: Vec<_> = one.lines().zip(other.lines()).filter(|(one, other)| one != other).take(12).collect();
+            panic!("seed {seed}, turn {turn}: the forms came to different states: {lines:#?}");
+        }
     }
 }
 
