@@ -181,6 +181,9 @@ impl Canon {
             seen,
             seen_live,
             unsettled_while_frozen,
+            name,
+            renamed,
+            swept_by,
         } = credential;
         self.flag(*known);
         let old = std::mem::take(rotations);
@@ -236,6 +239,9 @@ impl Canon {
             self.by(process);
         }
         self.flag(*unsettled_while_frozen);
+        self.flag(name.is_some());
+        assert!(renamed.is_empty(), "the model renames no credential");
+        self.maybe_by(swept_by);
     }
 
     fn rotation(&mut self, rotation: &mut Rotation) {

@@ -302,6 +302,7 @@ impl<'m, 'c> Run<'m, 'c> {
     pub fn scene<'s>(&'s self, turning: &'s Turning<'m>) -> Scene<'s> {
         let process = self.state.sites[turning.site].process.as_ref().unwrap();
         Scene {
+            credential: 0,
             now: self.state.now,
             policy: turning.policy,
             memo: &turning.memo,

@@ -176,6 +176,7 @@ fn place(index: usize) -> Place {
 fn policy(places: &[usize]) -> Policy {
     let delivery = DeliveryPolicy { take_over: false, write_limit: span(WRITE_LIMIT) };
     Policy {
+        renamed_from: None,
         owner: owner(0),
         organization: "main".into(),
         account: account(0),
