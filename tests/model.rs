@@ -1,4 +1,19 @@
 //! The model checker: the real core, breadth-first through every state that so many faults can lead to.
+//!
+//! A state is what there is between two turns: the world, journals, processes and the calls under way
+//! (`model/state.rs`). From each one a turn of the core is run once for every choice that the
+//! environment has at any of its points (`chooser.rs`, `outside.rs`), with what truly happens and what
+//! is answered (`run.rs`, `effects.rs`); the simulator's oracle judges by what truly is. States that
+//! no rule can tell apart are one (`canon.rs`, `fields.rs`): time enters relative to now and ids by
+//! their order. So the space closes: a rotation without faults leads back to where the one before
+//! led, and what holds, holds for any number of rotations. That each state comes to rest is read off
+//! the whole graph (`graph.rs`); beyond two faults there is a walk by chance (`walk.rs`).
+//!
+//! What is left out: clocks that go wrong (the simulator has them), turns of two installations that
+//! overlap, and changes of anything but the deliveries.
+//!
+//! `cargo test --all-features --test model -- --nocapture` prints what was met; with `ROTAD_MODEL_LONG`
+//! set it goes all the way, as `.ci/long model` does. With `breakages`, `checked.rs` checks the checker.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)] // test code outside of `#[test]` functions
 
 #[path = "model/canon.rs"]
@@ -35,7 +50,7 @@ use search::{Bounds, Found, explain, search};
 use state::Model;
 
 /// How deep two faults are followed in a run of CI; all the way in `.ci/long`.
-const TURNS_OF_TWO_FAULTS: u32 = 5;
+const TURNS_OF_TWO_FAULTS: u32 = 7;
 /// The steps of the walk in a run of CI, and in `.ci/long`.
 const STEPS: u64 = 500_000;
 const STEPS_LONG: u64 = 10_000_000;
