@@ -115,7 +115,10 @@ fn one_process_and_two_faults() {
     let pairs = found.graph.pairs();
     println!("{}", pairs.table());
     assert!(found.complete || !is_long());
-    assert!(pairs.missing().is_empty(), "pairs that were not met: {:?}", pairs.missing());
+    // A request of which nothing came is looked for so often that the next revocation is further away.
+    let deeper = |pair: &(Kind, Kind)| !is_long() && pair.0 == Kind::IssueLostNotDone && pair.1.is_of_a_revocation();
+    let missing: Vec<(Kind, Kind)> = pairs.missing().into_iter().filter(|pair| !deeper(pair)).collect();
+    assert!(missing.is_empty(), "pairs that were not met: {missing:?}");
 }
 
 /// The next process begins while a call of the one before is under way, anywhere.

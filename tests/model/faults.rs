@@ -84,6 +84,10 @@ impl Kind {
         Self::DeliveryAdded,
     ];
 
+    pub fn is_of_a_revocation(self) -> bool {
+        matches!(self, Self::RevokeRefused | Self::RevokeLostNotDone | Self::RevokeLostDone | Self::RevokeLate)
+    }
+
     pub fn bit(self) -> u64 {
         1 << self as u8
     }
@@ -143,9 +147,27 @@ impl Pairs {
     }
 }
 
-/// A delivery can only be added again after it was removed or moved, and not be removed twice.
+/// What the core or the model rules out, with the reason.
 fn is_impossible(first: Kind, second: Kind) -> bool {
-    let gone = [Kind::DeliveryRemoved, Kind::DeliveryMoved];
-    let removal_after_removal = gone.contains(&first) && gone.contains(&second);
-    first == Kind::DeliveryAdded || (second == Kind::DeliveryAdded && !gone.contains(&first)) || removal_after_removal
+    use Kind as K;
+    let gone = [K::DeliveryRemoved, K::DeliveryMoved];
+    // A delivery comes back after it went, and then is as it was; none goes twice.
+    let added = first == K::DeliveryAdded || (second == K::DeliveryAdded && !gone.contains(&first));
+    let goes_twice = gone.contains(&first) && gone.contains(&second);
+    // The core lists within a minute of an issue only where a token is lost or a process begins.
+    let lists_at_once = [
+        K::CrashBeforeSave,
+        K::CrashBeforeTold,
+        K::CrashAfterSave,
+        K::CrashInFlight,
+        K::CrashThenAway,
+        K::AwayTillExpired,
+        K::IssueLostNotDone,
+        K::IssueLostDone,
+        K::IssueLate,
+        K::JournalLost,
+        K::JournalRestored,
+    ];
+    let unlisted = first == K::ListLags || (second == K::ListLags && !lists_at_once.contains(&first));
+    added || goes_twice || unlisted
 }
