@@ -8,6 +8,8 @@
 pub enum Breakage {
     /// A revocation relies on a read-back of any age (S1).
     StaleReadBack,
+    /// A revocation relies on what was confirmed once, not on a read-back (S1).
+    ReadBackSkipped,
     /// A revocation is sent without a list under the same claim (S7).
     RevokedUnlisted,
     /// A write of unknown outcome is taken to have ended (S1).
@@ -32,12 +34,16 @@ pub enum Breakage {
     AdoptedRevoked,
     /// A request without an answer is taken as refused: its token is forgotten (S5, L2).
     LostForgotten,
+    /// A request without an answer is sent once more, with the same id (S5).
+    RequestSentAgain,
     /// A failed delivery asks for a new token (S6).
     FailedDeliveryMints,
     /// Being away from one list proves that a token is gone (S7).
     AbsenceAsProof,
     /// A token is asked for without a list under the same claim (S7).
     IssuedUnlisted,
+    /// A token is asked for without a look at the deliveries (S7).
+    IssuedUnread,
     /// What the places show and the journal does not know is not looked into (S7).
     RebuildSkipped,
     /// A start of the process makes every credential due (S7).

@@ -112,7 +112,9 @@ impl Turn<'_> {
 
     fn begin_issue(&mut self, now: Moment, random: u64, due: Due) -> Action {
         let named = self.sight.named_rotations(self.names()).max();
-        let rotation = RotationId::mint(now.wall, self.credential.newest.max(named), self.facts.installation, random);
+        let minted = RotationId::mint(now.wall, self.credential.newest.max(named), self.facts.installation, random);
+        let lost = self.credential.rotations.iter().find(|(_, rotation)| rotation.stage == Stage::Lost);
+        let rotation = lost.filter(|_| broken(Breakage::RequestSentAgain)).map_or(minted, |(id, _)| *id);
         if due.urgent {
             self.entry(now, Happened::DeadlineForced, |entry| {
                 entry.rotation = Some(rotation);
@@ -135,7 +137,7 @@ impl Turn<'_> {
         Action::Issue { rotation, request }
     }
 
-    fn due(&self, now: Moment) -> Due {
+    pub(super) fn due(&self, now: Moment) -> Due {
         let at_once = Due { at: now.wall, urgent: false };
         let Some((latest, rotation)) = self.credential.latest() else { return at_once };
         let unwritable = |known: &Delivery| known.trouble.as_ref().is_some_and(|trouble| trouble.writing);
@@ -221,7 +223,7 @@ impl Turn<'_> {
                 Judged::Unreadable | Judged::Unread | Judged::OwnedBy(_)
             )
         };
-        !self.policy.deliveries.keys().any(readable)
+        !self.policy.deliveries.keys().any(readable) && !broken(Breakage::IssuedUnread)
     }
 
     /// L2: so many live tokens, and lost ones that may live, and no more.

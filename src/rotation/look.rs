@@ -186,6 +186,7 @@ impl Turn<'_> {
             let waits = waits.filter(|trouble| !trouble.writing).and_then(|trouble| trouble.backoff.wait(now.wall));
             !self.sight.reads.contains_key(*id) && waits.is_none()
         });
+        let unread = unread.filter(|_| !broken(Breakage::IssuedUnread) || !self.credential.known || self.due(now).at > now.wall);
         if let Some(delivery) = unread.cloned() {
             return Some(Action::Read { delivery });
         }

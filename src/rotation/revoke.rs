@@ -125,7 +125,7 @@ impl Turn<'_> {
             |place: &DeliveryId| judge(&self.credential, self.policy, &self.sight, place) == Judged::Serves(settled.rotation);
         let shown = match broken(Breakage::PromotedAfterFirst) {
             true => self.policy.deliveries.keys().any(shows),
-            false => self.policy.deliveries.keys().all(shows),
+            false => self.policy.deliveries.keys().all(shows) || broken(Breakage::ReadBackSkipped),
         };
         if shown { Hold::Free } else { Hold::Held }
     }
