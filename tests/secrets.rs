@@ -13,6 +13,8 @@ mod moto;
 mod openbao;
 #[path = "support/plain.rs"]
 mod plain;
+#[path = "support/process.rs"]
+mod process;
 #[path = "support/vault_gate.rs"]
 mod vault_gate;
 

@@ -7,7 +7,8 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use rustix::process::Signal;
 
-use crate::plain::{Plain, Process, SLOW};
+use crate::plain::{Plain, SLOW};
+use crate::process::Process;
 
 /// A user who owns nothing.
 const NOBODY: u32 = 65_534;

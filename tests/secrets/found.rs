@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::aws_proxy;
 use crate::crash;
-use crate::plain::Process;
+use crate::process::Process;
 use crate::surroundings::Surroundings;
 use crate::vault_gate::Fault;
 

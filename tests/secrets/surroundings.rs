@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use crate::aws_proxy::Proxy;
 use crate::moto::Moto;
 use crate::openbao::Bao;
-use crate::plain::{Plain, Process};
+use crate::plain::Plain;
+use crate::process::Process;
 use crate::search::Search;
 use crate::vault_gate::Gate;
 

@@ -48,7 +48,7 @@ impl Plain {
 
     /// Where the stand-in for the API is, without a slash at its end.
     pub fn api(&self) -> &str {
-        &self.api
+        &self.stand_in.url
     }
 
     /// Everything but credentials.
