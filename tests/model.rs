@@ -9,6 +9,11 @@
 //! led, and what holds, holds for any number of rotations. That each state comes to rest is read off
 //! the whole graph (`graph.rs`); beyond two faults there is a walk by chance (`walk.rs`).
 //!
+//! Stateright (0.31) was tried on the same states and turns: one fault gives the same 4,920 states and
+//! 7,136 transitions in 0.96 s, this search takes 0.51 s, since there a turn is run once to tell its
+//! choices and again to take each. It identifies states by 64 bits, and its `eventually` does not see a
+//! circle: of the 181 states that wait for a person for ever it told none, and L1 to L3 are about these.
+//!
 //! What is left out: clocks that go wrong (the simulator has them), turns of two installations that
 //! overlap, and changes of anything but the deliveries.
 //!

@@ -81,17 +81,19 @@ pub fn marks(model: &Model, state: &State) -> u8 {
     if places.iter().any(|place| dead(&place)) {
         marks |= DEAD;
     }
-    if is_unexcused(state) {
+    if is_unexcused(model, state) {
         marks |= UNEXCUSED;
     }
     marks
 }
 
-fn is_unexcused(state: &State) -> bool {
+fn is_unexcused(model: &Model, state: &State) -> bool {
+    let configured = &model.policies[state.sites[0].config].deliveries;
     let Some(row) = &state.sites[0].journal.row else { return false };
     let recorded = |token: &&crate::simulator::world::Token| row.memo.recorded.contains(&token.name.rotation);
     state.tokens.iter().filter(|token| token.is_live(state.now)).all(|token| recorded(&token))
         && state.places.iter().all(|place| place.now().author == Author::Us)
+        && state.places.iter().all(|place| configured.contains_key(&place.id) || place.value().is_none())
         && row.credential.former.is_empty()
         && state.flights.is_empty()
         && state.sites.len() == 1
