@@ -5,10 +5,14 @@
 //! JSON parser's own messages included, since those quote what they stumbled over.
 
 use std::collections::BTreeSet;
+use std::fmt;
+use std::marker::PhantomData;
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
@@ -119,7 +123,7 @@ pub(super) fn page(asked: Asked<'_>, answer: &Answer, bearer: &Secret) -> Result
         return Err(refusal(asked, answer, bearer));
     }
     let list: TokenList = parse(asked, answer)?;
-    let tokens = list.tokens.into_iter().map(|token| token.checked(asked)).collect::<Result<Vec<_>, _>>()?;
+    let tokens = list.tokens.into_iter().map(|Object(token)| token.checked(asked)).collect::<Result<Vec<_>, _>>()?;
     Ok(Page { tokens, next: list.next_page_token.filter(|cursor| !cursor.is_empty()) })
 }
 
@@ -234,7 +238,8 @@ fn api_error(answer: &Answer) -> ApiError {
     if answer.status < 400 {
         return ApiError::default();
     }
-    answer.body.as_ref().ok().and_then(|body| serde_json::from_slice(body).ok()).unwrap_or_default()
+    let error = answer.body.as_ref().ok().and_then(|body| serde_json::from_slice(body).ok());
+    error.map(|Object(error)| error).unwrap_or_default()
 }
 
 /// Whether a 400 says that the name is taken (third parties have seen `unique constraint`).
@@ -251,9 +256,33 @@ fn shorten(text: &str, characters: usize) -> String {
     }
 }
 
+/// A JSON object. What serde derives would take an array as well, its items for the fields in their order: `[[]]`
+/// would be a complete list of no tokens.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(Entries(PhantomData))
+    }
+}
+
 #[derive(Deserialize)]
 struct TokenList {
-    tokens: Vec<Token>,
+    tokens: Vec<Object<Token>>,
     #[serde(default)]
     next_page_token: Option<String>,
 }
@@ -321,7 +350,7 @@ fn parse<T: serde::de::DeserializeOwned>(asked: Asked<'_>, answer: &Answer) -> R
     if body.is_empty() {
         return Err(asked.failed(Reason::BadAnswer, &format!("MotherDuck answered {} without a body", answer.status)));
     }
-    serde_json::from_slice(body).map_err(|error| {
+    serde_json::from_slice(body).map(|Object(parsed)| parsed).map_err(|error| {
         let what = if error.is_data() { "lacks what it must hold" } else { "is not JSON" };
         asked.failed(
             Reason::BadAnswer,

@@ -127,7 +127,9 @@ impl Answer {
     }
 
     fn complaint(&self) -> Complaint {
-        serde_json::from_slice(&self.body).unwrap_or_default()
+        // An array would be taken for an object with its items for the fields: `[[]]` for Vault's way to say "nothing here".
+        let is_object = self.body.trim_ascii_start().starts_with(b"{");
+        serde_json::from_slice(&self.body).ok().filter(|_| is_object).unwrap_or_default()
     }
 
     /// The server's own error messages in one line, not to be shown as they are; empty where it gave none.

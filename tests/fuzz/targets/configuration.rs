@@ -11,8 +11,8 @@ use libfuzzer_sys::fuzz_target;
 use rotad::config::{self, Config, Credential, FileFact, Problem, Problems, Severity, Surroundings};
 use rotad::rotation::{CredentialName, Owner};
 
-const SECRET: &str = "eyJhbGciOiJub25lIn0.planted0value1planted2value3.c2ln";
-const PLANTED: &str = "planted0value1";
+const SECRET: &str = "eyJhbGciOiJub25lIn0.Planted0Value1Planted2Value3Zq9x8w7.c2ln";
+const PLANTED: &str = "Planted0Value1";
 
 /// A machine where the path and the variable say what there is.
 struct Machine;

@@ -20,7 +20,6 @@ use rotad::sinks::file::{Config, Sink, Target};
 use rotad::sinks::format::{Field, Format};
 use rotad::sinks::marker::Marker;
 use rotad::sinks::{Payload, Place, Question, aws};
-use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::runtime::Runtime;
 
@@ -180,8 +179,9 @@ fn formatted(case: &Case, existing: &str) {
         assert_eq!(theirs(rendered.expose()), before, "keys of others changed");
         let keys = entries(existing).unwrap_or_default();
         assert_eq!(clash.is_some(), keys.iter().any(|(key, _)| ours(key)), "another one's key is overwritten unseen");
-        let all: Value = serde_json::from_str(rendered.expose()).expect("JSON");
-        fields.iter().for_each(|(key, _)| assert!(all[key].is_string(), "`{key}` is missing"));
+        let written = entries(rendered.expose()).expect("an object");
+        let is_text = |key: &str| written.iter().any(|(known, text)| known == key && text.starts_with('"'));
+        fields.iter().for_each(|(key, _)| assert!(is_text(key), "`{key}` is missing"));
     }
     // AWS: the version's id tells the rotation, of this very content alone.
     let id = aws::marker::version_id(format, case.rotation, rendered.expose());
