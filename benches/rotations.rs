@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use rotad::clock::Clock;
-use rotad::engine::{BlastRadius, Engine, Member, Parts, Providers, Roster, Scheduler, Witness};
+use rotad::engine::{BlastRadius, Engine, Member, Parts, Providers, Roster, Scheduler, Witness, kernel_random};
 use rotad::journal::{Commit, Journal, Save, SqliteJournal};
 use rotad::metrics::Metrics;
 use rotad::motherduck::{Client, Limits, Options, Provider, TimeLimits};
@@ -261,7 +261,9 @@ async fn rotad(ground: &Ground) -> Found {
     let bench = Arc::new(Bench::new(ground, Arc::new(client.expect("a client")), board.organization("main"), due_at));
     make_due(journal.as_ref(), bench.names(), clock.now().wall).await;
     let limits = BlastRadius::new(u32::MAX / 2, u32::MAX / 2);
-    let parts = Parts { witness: counters.clone(), journal: journal.clone(), clock: clock.clone(), metrics, board, limits };
+    let random = Box::new(kernel_random);
+    let parts =
+        Parts { witness: counters.clone(), journal: journal.clone(), clock: clock.clone(), metrics, board, limits, random };
     let (mut scheduler, _handle) = Scheduler::new(Arc::new(Engine::new(parts)), bench);
     scheduler.load().await.expect("the journal is read");
     let (stop, stopped) = watch::channel(false);

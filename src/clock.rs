@@ -40,11 +40,14 @@ impl Freeze {
 
 /// Both local clocks at one moment.
 #[derive(Debug, Clone, Copy)]
-struct Reading {
-    system: Timestamp,
+pub struct Reading {
+    pub system: Timestamp,
     /// Time since boot, suspends included (`CLOCK_BOOTTIME`).
-    boot: SignedDuration,
+    pub boot: SignedDuration,
 }
+
+/// Where the readings come from: this machine's clocks, or a simulation's.
+pub type Source = Box<dyn Fn() -> Reading + Send + Sync>;
 
 impl Reading {
     fn take() -> Self {
@@ -55,8 +58,8 @@ impl Reading {
 }
 
 /// The clock of one process.
-#[derive(Debug)]
 pub struct Clock {
+    source: Source,
     state: Mutex<State>,
 }
 
@@ -79,25 +82,15 @@ struct State {
 }
 
 impl Clock {
-    /// Starts frozen, until the first comparison with the API.
+    /// This machine's clocks. Starts frozen, until the first comparison with the API.
     pub fn new() -> Self {
-        Self::starting_with(Reading::take())
+        Self::with_source(Box::new(Reading::take))
     }
 
-    fn starting_with(reading: Reading) -> Self {
-        let origin = reading.system - reading.boot;
-        let state = State {
-            origin,
-            last: reading,
-            steady: Steady(0),
-            steady_rest: SignedDuration::ZERO,
-            frozen: Some(Freeze::NotCompared),
-            skew: None,
-            jumps: 0,
-            started: reading,
-            uncounted_since: None,
-        };
-        Self { state: Mutex::new(state) }
+    /// Other clocks than this machine's: simulated ones.
+    pub fn with_source(source: Source) -> Self {
+        let state = State::starting_with(source());
+        Self { source, state: Mutex::new(state) }
     }
 
     /// Counts on from an earlier process's last mark. The time between is added at the first
@@ -109,12 +102,12 @@ impl Clock {
     }
 
     pub fn now(&self) -> Moment {
-        self.lock().advance(Reading::take())
+        self.lock().advance((self.source)())
     }
 
     /// Compares with the API: `server` is the `Date` of an answer that came just now.
     pub fn saw_api_date(&self, server: Timestamp) {
-        self.lock().compare(server, Reading::take());
+        self.lock().compare(server, (self.source)());
     }
 
     pub fn frozen(&self) -> Option<Freeze> {
@@ -144,6 +137,20 @@ impl Default for Clock {
 }
 
 impl State {
+    fn starting_with(reading: Reading) -> Self {
+        Self {
+            origin: reading.system - reading.boot,
+            last: reading,
+            steady: Steady(0),
+            steady_rest: SignedDuration::ZERO,
+            frozen: Some(Freeze::NotCompared),
+            skew: None,
+            jumps: 0,
+            started: reading,
+            uncounted_since: None,
+        }
+    }
+
     fn advance(&mut self, reading: Reading) -> Moment {
         let passed_boot = reading.boot - self.last.boot;
         let passed_system = reading.system.duration_since(self.last.system);
@@ -203,14 +210,14 @@ mod tests {
     }
 
     fn clock() -> State {
-        let mut state = Clock::starting_with(at(0, 0)).state.into_inner().unwrap();
+        let mut state = State::starting_with(at(0, 0));
         state.compare(server(0), at(0, 0));
         state
     }
 
     #[test]
     fn it_is_frozen_until_it_was_compared_with_the_api() {
-        let mut state = Clock::starting_with(at(0, 0)).state.into_inner().unwrap();
+        let mut state = State::starting_with(at(0, 0));
         assert_eq!(state.frozen, Some(Freeze::NotCompared));
         state.compare(server(0), at(0, 0));
         assert_eq!(state.frozen, None);
@@ -277,7 +284,7 @@ mod tests {
     #[test]
     fn time_spent_stopped_counts_by_the_slower_of_wall_clock_and_api() {
         for (system, api, counted) in [(500, 500, 440), (500, 300, 240), (300, 500, 240), (50, 500, 0), (-50, 500, 0)] {
-            let mut state = Clock::starting_with(at(system, 0)).state.into_inner().unwrap();
+            let mut state = State::starting_with(at(system, 0));
             state.steady = Steady(7_000);
             state.uncounted_since = Some(server(0));
             state.compare(server(api + 10), at(system + 10, 10));

@@ -14,7 +14,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::clock::Clock;
 use crate::config::{Config, Journal as JournalPlace};
-use crate::engine::{BlastRadius, Engine, Handle, Parts, Scheduler, Witness};
+use crate::engine::{BlastRadius, Engine, Handle, Parts, Scheduler, Witness, kernel_random};
 use crate::fail_point::{self, Point};
 use crate::fleet::{Fleet, Surroundings};
 use crate::journal::{CLOCK_MARK, Journal, SqliteJournal};
@@ -60,7 +60,9 @@ impl Daemon {
         resume_clock(journal.as_ref(), &clock).await?;
         board.journal(JournalState::Writable);
         let limits = BlastRadius::new(config.limits.rotations_per_minute.get(), config.limits.revocations_per_minute.get());
-        let parts = Parts { witness, journal, clock: clock.clone(), metrics: metrics.clone(), board: board.clone(), limits };
+        let random = Box::new(kernel_random);
+        let parts =
+            Parts { witness, journal, clock: clock.clone(), metrics: metrics.clone(), board: board.clone(), limits, random };
         let engine = Arc::new(Engine::new(parts));
         let server = bind(&config, &clock, &metrics, &board).await?;
         let addresses = server.addresses().to_vec();
@@ -155,20 +157,8 @@ impl Daemon {
     async fn watch_admin_tokens(&self) {
         for (name, client) in self.fleet.clients() {
             let Ok(fingerprint) = client.admin_token_fingerprint() else { continue };
-            let (fact, now) = (format!("admin_token:{name}"), fingerprint.to_string());
-            let before = match self.engine.journal.fact(&fact).await {
-                Ok(before) => before,
-                Err(_) => continue,
-            };
-            if before.as_ref() == Some(&now) {
-                continue;
-            }
-            if before.is_some() {
-                info!(organization = %name, "the admin token is another one: nothing is revoked or issued if it sees none of the known tokens");
-                self.engine.standings().has_new_admin_token(name);
-            }
-            if let Err(error) = self.engine.journal.set_fact(&fact, now).await {
-                debug!(%error, "the admin token's fingerprint can't be recorded");
+            if let Err(error) = self.engine.watch_admin_token(name, fingerprint).await {
+                debug!(%error, "the admin token's fingerprint can't be held against the journal's");
             }
         }
     }

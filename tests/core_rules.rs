@@ -78,6 +78,21 @@ fn an_earlier_token_within_a_minute_of_our_write_is_lag_and_writes_nothing() {
 }
 
 #[test]
+fn a_place_that_shows_nothing_again_within_a_minute_of_our_write_is_lag_and_mints_nothing() {
+    let mut rig = Rig::new(&["a"]);
+    rig.pass(5);
+    assert_eq!(rig.served("a"), Some(newest(&rig)), "confirmed: its value is no longer in memory");
+    rig.places.insert(place("a"), Ok(Shows::Nothing { owner: None }));
+    // A read may lag behind one that showed the write already.
+    rig.turn();
+    rig.pass(30);
+    assert_eq!(rig.count(0, is_issue), 1);
+    rig.pass(2 * MINUTE);
+    rig.pass(HOUR);
+    assert_eq!(rig.count(0, is_issue), 2, "after a minute it was wiped: no other place has the value");
+}
+
+#[test]
 fn a_rolled_back_delivery_is_left_until_the_next_rotation_and_nothing_is_revoked() {
     let mut rig = steady(&["a", "b"]);
     let until_due = next_due(&rig);

@@ -22,7 +22,7 @@ use crate::clock::Clock;
 use crate::journal::{Journal, JournalError};
 use crate::metrics::{Metrics, SinkOperation, sink_of};
 use crate::motherduck::Provider;
-use crate::rotation::{CredentialName, DeliveryId, Entry, Facts, Moment, Policy, RotationId};
+use crate::rotation::{CredentialName, DeliveryId, Entry, Facts, Fingerprint, Moment, Policy, RotationId};
 use crate::secret::Secret;
 use crate::sinks::Places;
 use crate::snapshot::{Board, JournalState, OrganizationIndex};
@@ -33,6 +33,9 @@ const JOURNAL_RETRY: SignedDuration = SignedDuration::from_secs(5);
 
 /// The clients of every configured organization.
 pub type Providers = Arc<BTreeMap<Arc<str>, Arc<dyn Provider>>>;
+
+/// Where 64 fresh random bits come from: the kernel, or a simulation's seed.
+pub type Random = Box<dyn Fn() -> u64 + Send + Sync>;
 
 /// One configured credential, ready for a turn. Made anew for each turn, so that 100,000 idle ones
 /// cost what their configuration costs.
@@ -76,6 +79,7 @@ pub struct Engine {
     pub clock: Arc<Clock>,
     pub metrics: Arc<Metrics>,
     pub board: Arc<Board>,
+    random: Random,
     facts: Facts,
     limits: Mutex<BlastRadius>,
     standings: Mutex<Standings>,
@@ -92,11 +96,12 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     pub board: Arc<Board>,
     pub limits: BlastRadius,
+    pub random: Random,
 }
 
 impl Engine {
     pub fn new(parts: Parts) -> Self {
-        let Parts { witness, journal, clock, metrics, board, limits } = parts;
+        let Parts { witness, journal, clock, metrics, board, limits, random } = parts;
         let identity = journal.identity();
         let facts = Facts {
             installation: identity.installation,
@@ -110,6 +115,7 @@ impl Engine {
             clock,
             metrics,
             board,
+            random,
             facts,
             limits: Mutex::new(limits),
             standings: Mutex::default(),
@@ -171,6 +177,41 @@ impl Engine {
         if self.clock.frozen().is_none() { self.journal.mark_clock(now).await } else { Ok(()) }
     }
 
+    /// Holds an organization's admin token, of which this is the fingerprint, against the one that was last
+    /// proven to belong there. Another one must first see a known token, in this process or a later one:
+    /// what it is and since when is in the journal. Gives whether there is nothing left to prove.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn watch_admin_token(&self, organization: &Arc<str>, fingerprint: Fingerprint) -> Result<bool, JournalError> {
+        let (proven, new) = (format!("admin_token:{organization}"), format!("admin_token_new:{organization}"));
+        let now = fingerprint.to_string();
+        match self.journal.fact(&proven).await? {
+            None => return self.journal.set_fact(&proven, now).await.map(|()| true),
+            Some(before) if before == now => {
+                self.standings().has_proven_admin_token(organization);
+                return Ok(true);
+            }
+            Some(_) => {}
+        }
+        let noticed = self.journal.fact(&new).await?;
+        let noticed = noticed.as_ref().and_then(|text| text.split_once(' ')).filter(|(token, _)| *token == now);
+        let since = match noticed.and_then(|(_, since)| since.parse().ok()) {
+            Some(since) => since,
+            None => {
+                info!(%organization, "the admin token is another one: nothing is revoked or issued if it sees none of the known tokens");
+                let since = self.clock.now().wall;
+                self.journal.set_fact(&new, format!("{now} {since}")).await?;
+                since
+            }
+        };
+        let is_proven = self.standings().has_new_admin_token(organization, since);
+        if is_proven {
+            self.journal.set_fact(&proven, now).await?;
+        }
+        Ok(is_proven)
+    }
+
     /// A write to the journal succeeded.
     pub(crate) fn journal_works(&self) {
         if self.journal_failing.swap(false, Ordering::Relaxed) {
@@ -186,6 +227,6 @@ impl Engine {
 
 /// 64 random bits from the kernel. Should it have none to give, ids stay unique by their time and
 /// installation, so that is no reason to stop.
-fn random() -> u64 {
+pub fn kernel_random() -> u64 {
     getrandom::u64().unwrap_or_default()
 }

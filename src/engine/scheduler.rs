@@ -24,6 +24,9 @@ const SLEEP_MAX: SignedDuration = SignedDuration::from_mins(1);
 const START_PER_SECOND: i64 = 20;
 /// How many rows are read from the journal at once.
 const LOAD_PORTION: usize = 1000;
+/// The most lines of the history that are looked at for what began within the last minute: more than a
+/// thousand rotations make.
+const RECALL_MAX: usize = 10_000;
 /// How often the clocks are compared with the API while they disagree, and otherwise.
 const COMPARE_FROZEN: SignedDuration = SignedDuration::from_secs(10);
 const COMPARE: SignedDuration = SignedDuration::from_hours(1);
@@ -109,6 +112,8 @@ impl Scheduler {
     /// The journal's, when a row can't be read.
     pub async fn load(&mut self) -> Result<(), JournalError> {
         let now = self.engine.clock.now().wall;
+        let recent = self.engine.journal.history(None, RECALL_MAX).await?;
+        self.engine.limits().recall(&recent);
         let names: BTreeSet<CredentialName> = self.roster.names().into_iter().collect();
         let (mut known, mut shown) = (BTreeMap::new(), Vec::new());
         let mut after = None;
@@ -191,6 +196,7 @@ impl Scheduler {
             return;
         }
         self.unswept -= usize::from(!slot.swept);
+        self.engine.standings().let_go(name);
         // It is not waited for any more, and if it comes back it is not waited for again.
         slot.swept = true;
         if !slot.running {

@@ -1,7 +1,7 @@
 //! Whether an organization is still the one that the journal knows: too many tokens that vanish at
 //! once, or a new admin token that sees none of the known ones, mean that it is not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -13,21 +13,27 @@ const AT_ONCE: SignedDuration = SignedDuration::from_hours(1);
 /// `max(3, 5 %)` may vanish at once (design: the sweep).
 const VANISHED_MIN: usize = 3;
 
+/// How long a new admin token may be in use before it is noticed, and by how much clocks may differ.
+const UNNOTICED: SignedDuration = SignedDuration::from_secs(60);
+
 /// What the lists said of one organization.
 #[derive(Debug, Default)]
 struct Standing {
     vanished: BTreeMap<CredentialName, Timestamp>,
     credentials: usize,
-    /// The admin token is new, and no list has shown a known token since.
-    unproven: bool,
-    /// A list that should have shown a known token under it did not.
-    unseen: bool,
+    /// When the admin token that is in use was noticed to be new.
+    new_since: Option<Timestamp>,
+    /// The same, while no list has shown a token that was known before.
+    unproven: Option<Timestamp>,
+    /// Credentials whose list should have shown a known token under it and did not. One whose known
+    /// tokens have expired proves nothing any more.
+    unseen: BTreeSet<CredentialName>,
 }
 
 impl Standing {
     fn is_suspect(&self) -> bool {
         let most = VANISHED_MIN.max(self.credentials / 20);
-        self.vanished.len() > most || (self.unproven && self.unseen)
+        self.vanished.len() > most || (self.unproven.is_some() && !self.unseen.is_empty())
     }
 }
 
@@ -42,21 +48,45 @@ impl Standings {
         self.organizations.entry(organization.clone()).or_default().credentials = credentials;
     }
 
-    /// The organization's admin token is another one than before.
-    pub fn has_new_admin_token(&mut self, organization: &Arc<str>) {
+    /// The organization's admin token is another one than was proven, as was noticed at `since`. Gives
+    /// whether it has seen a known token meanwhile, and so is proven to belong there.
+    pub fn has_new_admin_token(&mut self, organization: &Arc<str>, since: Timestamp) -> bool {
         let standing = self.organizations.entry(organization.clone()).or_default();
-        standing.unproven = true;
-        standing.unseen = false;
+        if standing.new_since != Some(since) {
+            standing.new_since = Some(since);
+            standing.unproven = Some(since);
+            standing.unseen.clear();
+        }
+        standing.unproven.is_none()
     }
 
-    /// A complete list came in: `known` tokens should have been on it, `seen` of them were.
-    pub fn listed(&mut self, organization: &Arc<str>, known: usize, seen: usize) {
+    /// The organization's admin token is the one that was proven before.
+    pub fn has_proven_admin_token(&mut self, organization: &Arc<str>) {
+        let standing = self.organizations.entry(organization.clone()).or_default();
+        (standing.new_since, standing.unproven) = (None, None);
+        standing.unseen.clear();
+    }
+
+    /// A complete list came in: tokens of the credential that were created at `known` should have been on
+    /// it, those created at `seen` were. A token that was made with the new admin token proves nothing:
+    /// it is where that admin token belongs to.
+    pub fn listed(&mut self, organization: &Arc<str>, credential: &CredentialName, known: usize, seen: &[Timestamp]) {
         let Some(standing) = self.organizations.get_mut(organization) else { return };
-        if seen > 0 {
-            standing.unproven = false;
-            standing.unseen = false;
-        } else if known > 0 && standing.unproven {
-            standing.unseen = true;
+        let Some(since) = standing.unproven else { return };
+        if seen.iter().any(|created_at| since.duration_since(*created_at) > UNNOTICED) {
+            standing.unproven = None;
+            standing.unseen.clear();
+        } else if known > seen.len() {
+            standing.unseen.insert(credential.clone());
+        } else {
+            standing.unseen.remove(credential);
+        }
+    }
+
+    /// The credential is no longer configured: it says nothing of its organization any more.
+    pub fn let_go(&mut self, credential: &CredentialName) {
+        for standing in self.organizations.values_mut() {
+            standing.unseen.remove(credential);
         }
     }
 
@@ -119,19 +149,61 @@ mod tests {
         assert!(!standings.is_suspect("main"));
     }
 
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_790_000_000 + second).unwrap()
+    }
+
     #[test]
     fn a_new_admin_token_must_see_a_known_token() {
         let mut standings = Standings::default();
         standings.set_size(&organization(), 10);
-        standings.listed(&organization(), 1, 0);
+        standings.listed(&organization(), &name(1), 1, &[]);
         assert!(!standings.is_suspect("main"), "an old admin token proves nothing by one account");
-        standings.has_new_admin_token(&organization());
+        standings.has_new_admin_token(&organization(), at(1000));
         assert!(!standings.is_suspect("main"));
-        standings.listed(&organization(), 0, 0);
+        standings.listed(&organization(), &name(1), 0, &[]);
         assert!(!standings.is_suspect("main"), "nothing was to be seen");
-        standings.listed(&organization(), 1, 0);
+        standings.listed(&organization(), &name(1), 1, &[]);
         assert!(standings.is_suspect("main"));
-        standings.listed(&organization(), 2, 1);
+        assert!(!standings.has_new_admin_token(&organization(), at(1000)), "looked at again, it is as unproven as before");
+        assert!(standings.is_suspect("main"));
+        standings.listed(&organization(), &name(1), 2, &[at(0)]);
         assert!(!standings.is_suspect("main"));
+        assert!(standings.has_new_admin_token(&organization(), at(1000)), "it is proven");
+    }
+
+    #[test]
+    fn the_proven_admin_token_put_back_ends_the_suspicion() {
+        let mut standings = Standings::default();
+        standings.set_size(&organization(), 10);
+        standings.has_new_admin_token(&organization(), at(1000));
+        standings.listed(&organization(), &name(1), 1, &[]);
+        standings.has_proven_admin_token(&organization());
+        assert!(!standings.is_suspect("main"));
+    }
+
+    #[test]
+    fn what_was_made_with_the_new_admin_token_proves_nothing() {
+        let mut standings = Standings::default();
+        standings.set_size(&organization(), 10);
+        standings.has_new_admin_token(&organization(), at(1000));
+        standings.listed(&organization(), &name(1), 1, &[]);
+        // A credential that had no token yet was issued one, perhaps in another organization.
+        standings.listed(&organization(), &name(2), 1, &[at(995)]);
+        standings.listed(&organization(), &name(2), 2, &[at(995), at(2000)]);
+        assert!(standings.is_suspect("main"));
+    }
+
+    #[test]
+    fn what_was_known_and_has_expired_or_was_let_go_proves_nothing_any_more() {
+        let mut standings = Standings::default();
+        standings.set_size(&organization(), 10);
+        standings.has_new_admin_token(&organization(), at(1000));
+        standings.listed(&organization(), &name(1), 1, &[]);
+        standings.listed(&organization(), &name(2), 1, &[]);
+        standings.listed(&organization(), &name(1), 0, &[]);
+        assert!(standings.is_suspect("main"), "the other one's tokens are still missing");
+        standings.let_go(&name(2));
+        assert!(!standings.is_suspect("main"), "it would be for ever: nothing known is left that could be seen");
     }
 }

@@ -13,6 +13,7 @@ use crate::fail_point::{self, Point};
 use crate::journal::{JournalError, Row, Save};
 use crate::metrics::SinkOperation;
 use crate::motherduck::Provider;
+use crate::rotation::breakage::{Breakage, broken};
 use crate::rotation::{
     Action, Conditions, Credential, CredentialName, DeliveryId, Entry, Failed, Happened, IssueOutcome, IssueRequest, ListOutcome,
     Moment, Policy, ReadOutcome, Reason, RevokeOutcome, RotationId, Turn, Verify, VerifyOutcome, WriteOutcome,
@@ -103,12 +104,16 @@ impl Worker<'_> {
         loop {
             let now = self.engine.clock.now();
             let conditions = self.conditions();
-            let action = turn.next(now, super::random(), &conditions, &mut *self.engine.limits());
+            let action =
+                turn.next(now, (self.engine.random)(), &conditions, &mut self.engine.limits().at(now, conditions.frozen));
             let wake_at = match &action {
                 Action::Wait { until } => *until,
                 _ => now.wall,
             };
-            if let Err(error) = self.save(&mut turn, wake_at, matches!(action, Action::Wait { .. })).await {
+            let last = matches!(action, Action::Wait { .. });
+            if (last || !broken(Breakage::SavedAfterEffect))
+                && let Err(error) = self.save(&mut turn, wake_at, last).await
+            {
                 return self.engine.journal_failed(self.name, &error);
             }
             let (before, after) = points(&action);
@@ -247,8 +252,9 @@ impl Worker<'_> {
         let rotations = turn.credential().rotations.values();
         let known: Vec<_> =
             rotations.filter(|rotation| rotation.account == *account).filter_map(|rotation| rotation.token.as_ref()).collect();
-        let seen = known.iter().filter(|token| listed.iter().any(|listed| listed.id == token.id)).count();
-        self.engine.standings().listed(organization, known.len(), seen);
+        let shown = known.iter().filter(|token| listed.iter().any(|listed| listed.id == token.id));
+        let seen: Vec<Timestamp> = shown.map(|token| token.created_at).collect();
+        self.engine.standings().listed(organization, self.name, known.len(), &seen);
     }
 
     async fn read(&mut self, turn: &mut Turn<'_>, delivery: &DeliveryId) {

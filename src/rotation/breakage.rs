@@ -58,6 +58,12 @@ pub enum Breakage {
     RevocationGivenUp,
     /// A credential with nothing to do never asks to be looked at again (L3).
     NeverWoken,
+    /// The engine's limits let everything pass (blast radius).
+    LimitsIgnored,
+    /// A restart begins a new minute of the limits (blast radius).
+    RestartUncounted,
+    /// The engine acts before it saves the intent (S3, S6).
+    SavedAfterEffect,
 }
 
 #[cfg(feature = "breakages")]
@@ -83,10 +89,10 @@ mod switches {
 #[cfg(feature = "breakages")]
 pub use switches::break_only;
 #[cfg(feature = "breakages")]
-pub(super) use switches::broken;
+pub(crate) use switches::broken;
 
 /// Whether a rule is switched off: never, in a build without the feature.
 #[cfg(not(feature = "breakages"))]
-pub(super) const fn broken(_: Breakage) -> bool {
+pub(crate) const fn broken(_: Breakage) -> bool {
     false
 }

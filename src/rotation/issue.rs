@@ -185,10 +185,10 @@ impl Turn<'_> {
             let limit = self.policy.deliveries.get(id).map(|wanted| wanted.write_limit);
             limit.is_some_and(|limit| may_still_land(attempt, limit, now))
         });
-        let lagging = self.credential.deliveries.values().any(|known| {
-            known.written_at.is_some_and(|at| now.steady.since(at.steady) < super::answers::LAG)
-                && known.confirmed != Some(latest)
-        });
+        // One read that showed our write does not keep the next one from lagging behind it.
+        let just_written =
+            |known: &Delivery| known.written_at.is_some_and(|at| now.steady.since(at.steady) < super::answers::LAG);
+        let lagging = self.credential.deliveries.values().any(just_written);
         empty && !self.in_hand.contains(&latest) && !landing && !lagging
     }
 

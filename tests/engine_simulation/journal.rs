@@ -1,0 +1,355 @@
+//! A journal in memory, with the contract's semantics: what was not acknowledged may be lost with the
+//! process, and what was is there for the next one, unless the record itself is lost or restored.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use rotad::clock::Clock;
+use rotad::journal::{CLOCK_MARK, HistoryLine, Identity, Journal, JournalError, Row, Save};
+use rotad::rotation::{CredentialName, Happened, InstallationId, Moment};
+use tokio::time::sleep;
+
+use super::matrix::{Fault, Step};
+use super::world::{Life, PLANTED, Sim, World};
+use crate::simulator::oracle::Memo;
+use crate::simulator::world::{Ms, stamp};
+
+/// As much of the history as a short one keeps: more than a minute makes.
+const HISTORY_MAX: usize = 256;
+
+/// The durable record: what a snapshot of it holds is all that a restore brings back.
+#[derive(Debug, Clone)]
+pub struct Record {
+    pub identity: Identity,
+    rows: BTreeMap<CredentialName, (Row, Memo)>,
+    facts: BTreeMap<String, String>,
+    /// Saved by the next commit.
+    mark: Option<Moment>,
+    history: VecDeque<HistoryLine>,
+    pub history_max: usize,
+    closed: bool,
+}
+
+impl Record {
+    pub fn new(installation: u32, created_at: Ms) -> Self {
+        Self {
+            identity: Identity { installation: InstallationId(installation), created_at: stamp(created_at) },
+            rows: BTreeMap::new(),
+            facts: BTreeMap::new(),
+            mark: None,
+            history: VecDeque::new(),
+            history_max: HISTORY_MAX,
+            closed: false,
+        }
+    }
+
+    pub fn memo(&self, credential: &CredentialName) -> Memo {
+        self.rows.get(credential).map(|(_, memo)| memo.clone()).unwrap_or_default()
+    }
+
+    pub fn memo_mut(&mut self, credential: &CredentialName) -> Option<&mut Memo> {
+        self.rows.get_mut(credential).map(|(_, memo)| memo)
+    }
+
+    pub fn row(&self, credential: &CredentialName) -> Option<&Row> {
+        self.rows.get(credential).map(|(row, _)| row)
+    }
+
+    pub fn history(&self) -> impl Iterator<Item = &HistoryLine> {
+        self.history.iter()
+    }
+
+    /// A writer opened it: what a writer before had not committed is gone.
+    pub fn open(&mut self) {
+        self.mark = None;
+        self.closed = false;
+    }
+
+    fn commit(&mut self) {
+        if let Some(mark) = self.mark.take() {
+            self.facts.insert(CLOCK_MARK.to_owned(), serde_json::to_string(&mark).unwrap());
+        }
+    }
+
+    /// The contract's save: all or nothing, and only over the version that was loaded.
+    fn save(&mut self, save: Save, memo: Memo) -> Result<u64, JournalError> {
+        if self.closed {
+            return Err(JournalError::Unwritable("the journal is closed".to_owned()));
+        }
+        if self.rows.get(&save.credential).map(|(row, _)| row.version) != save.expected {
+            return Err(JournalError::Conflict(save.credential));
+        }
+        let version = save.expected.unwrap_or(0) + 1;
+        let lines = save.entries.into_iter().map(|entry| HistoryLine { credential: save.credential.clone(), entry });
+        self.history.extend(lines);
+        while self.history.len() > self.history_max {
+            self.history.pop_front();
+        }
+        self.rows.insert(save.credential, (Row { version, state: save.state, wake_at: save.wake_at }, memo));
+        self.commit();
+        Ok(version)
+    }
+}
+
+/// One process's way to the record.
+pub struct SimJournal {
+    pub sim: Arc<Sim>,
+    pub life: Arc<Life>,
+    pub clock: Arc<Clock>,
+    identity: Identity,
+}
+
+impl SimJournal {
+    pub fn open(sim: &Arc<Sim>, life: &Arc<Life>, clock: &Arc<Clock>) -> Self {
+        let mut world = sim.world();
+        world.record.open();
+        Self { identity: world.record.identity, sim: sim.clone(), life: life.clone(), clock: clock.clone() }
+    }
+}
+
+fn unwritable() -> JournalError {
+    JournalError::Unwritable("database or disk is full".to_owned())
+}
+
+fn wait(ms: Ms) -> tokio::time::Sleep {
+    sleep(Duration::from_millis(ms.max(0) as u64))
+}
+
+/// The credential of this name: `c` and its index.
+pub fn index_of(name: &CredentialName) -> usize {
+    name.as_str().trim_start_matches(|c: char| !c.is_ascii_digit()).parse().unwrap()
+}
+
+/// Which step a save belongs to, by the furthest of what it records.
+fn step_of(save: &Save) -> Step {
+    use Happened::*;
+    let has = |kinds: &[Happened]| save.entries.iter().any(|entry| kinds.contains(&entry.what));
+    if has(&[Intended]) {
+        Step::Intend
+    } else if has(&[RevocationIntended]) {
+        Step::IntendRevocation
+    } else if has(&[Attempted]) {
+        Step::Attempt
+    } else if has(&[Issued, IssueRefused, Lost, Unfit, Verified, VerifyFailed]) {
+        Step::Record
+    } else if has(&[Confirmed, Promoted]) {
+        Step::Confirm
+    } else if has(&[Revoked, RevokeFailed]) {
+        Step::RecordRevocation
+    } else {
+        Step::Note
+    }
+}
+
+/// The schedule that a state was last judged by: a changed one makes nothing due that lies before the change.
+fn schedule_tag(state: &str) -> Option<&str> {
+    let (_, rest) = state.split_once("\"schedule_tag\":")?;
+    Some(rest.split([',', '}']).next()?).filter(|tag| *tag != "0")
+}
+
+impl World {
+    /// The intents of a save, at the moment at which they are made.
+    fn intends(&mut self, credential: usize, save: &Save, frozen: bool) {
+        self.actors[credential].frozen = frozen;
+        if save.state.contains(PLANTED)
+            || save.entries.iter().any(|entry| entry.detail.as_ref().is_some_and(|detail| detail.contains(PLANTED)))
+        {
+            self.violate("S4", Some(credential), format!("c{credential}: a token's value is to be saved in the journal"));
+        }
+        self.actors[credential].intended_at = self.now;
+    }
+
+    /// The intents of a save that is durable now, counted by when they were made.
+    fn count_intents(&mut self, credential: usize, save: &Save) {
+        let at = self.actors[credential].intended_at;
+        let forced = |rotation| {
+            save.entries.iter().any(|entry| entry.what == Happened::DeadlineForced && entry.rotation == Some(rotation))
+        };
+        for entry in &save.entries {
+            let Some(rotation) = entry.rotation else { continue };
+            let verdict = match entry.what {
+                Happened::Intended => self.blast.rotation(at, forced(rotation)),
+                Happened::RevocationIntended => self.blast.revocation(at),
+                _ => continue,
+            };
+            if let Err(detail) = verdict {
+                self.violate("limits", Some(credential), detail);
+            }
+        }
+    }
+
+    /// The save is durable: what the row can know from now on.
+    fn saved(&mut self, credential: usize, save: &Save) {
+        let policy = self.actors[credential].turn_policy.clone();
+        for entry in &save.entries {
+            self.fold(entry.what as u64);
+            if self.traced {
+                let ids = [
+                    entry.rotation.map(|id| id.to_string()),
+                    entry.token.as_ref().map(|id| id.0.clone()),
+                    entry.delivery.as_ref().map(|id| id.to_string()),
+                ];
+                let ids: Vec<String> = ids.into_iter().flatten().collect();
+                let detail = entry.detail.clone().unwrap_or_default();
+                let line = format!("journal: {} {} {detail}", entry.what.as_str(), ids.join(" "));
+                self.tell(Some(credential), || line);
+            }
+            let memo = &mut self.actors[credential].memo;
+            match (entry.what, entry.rotation) {
+                (Happened::Intended, Some(rotation)) => drop(memo.recorded.insert(rotation)),
+                (Happened::Attempted, Some(rotation)) => drop(memo.attempted.insert(rotation)),
+                (Happened::Rebuilt, _) => {
+                    if let Some(token) = &entry.token {
+                        self.adopted.insert(crate::simulator::world::token_index(token));
+                    }
+                }
+                _ => {}
+            }
+        }
+        let before = self.record.row(&save.credential).and_then(|row| schedule_tag(&row.state));
+        if before.is_some() && before != schedule_tag(&save.state) {
+            self.actors[credential].memo.scheduled_from = self.now;
+        }
+        self.actors[credential].memo.settle(&policy);
+        let actor = &mut self.actors[credential];
+        if let Some(period) = actor.memo.period {
+            // Every delivery shows it: no copy is needed in memory any more.
+            actor.hands.retain(|rotation, _| *rotation > period.rotation);
+        }
+    }
+}
+
+impl World {
+    fn commit(&mut self, credential: usize, save: Save) -> Result<u64, JournalError> {
+        self.saved(credential, &save);
+        self.count_intents(credential, &save);
+        let memo = self.actors[credential].memo.clone();
+        let result = self.record.save(save, memo);
+        if let Err(JournalError::Conflict(name)) = &result {
+            self.violate("one turn", Some(credential), format!("two turns of `{name}` at once"));
+        }
+        result
+    }
+}
+
+#[async_trait]
+impl Journal for SimJournal {
+    fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    async fn load(&self, credential: &CredentialName) -> Result<Option<Row>, JournalError> {
+        self.life.gate().await;
+        let index = index_of(credential);
+        let met = {
+            let mut world = self.sim.world();
+            let memo = world.record.memo(credential);
+            world.begin_turn(index, memo);
+            let met = world.meet(Step::Load, index);
+            if met.fault == Some(Fault::CrashBefore) {
+                world.crash();
+            }
+            met
+        };
+        self.life.gate().await;
+        wait(met.there).await;
+        self.life.gate().await;
+        if met.fault == Some(Fault::JournalUnwritable) {
+            self.sim.world().actors[index].hands.clear();
+            return Err(JournalError::Unusable("disk I/O error".to_owned()));
+        }
+        Ok(self.sim.world().record.row(credential).cloned())
+    }
+
+    async fn load_after(&self, after: Option<&CredentialName>, limit: usize) -> Result<Vec<(CredentialName, Row)>, JournalError> {
+        self.life.gate().await;
+        let world = self.sim.world();
+        let start = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        let rows = world.record.rows.range::<CredentialName, _>((start, std::ops::Bound::Unbounded));
+        Ok(rows.take(limit).map(|(name, (row, _))| (name.clone(), row.clone())).collect())
+    }
+
+    async fn save(&self, save: Save) -> Result<u64, JournalError> {
+        self.life.gate().await;
+        let credential = index_of(&save.credential);
+        let frozen = self.clock.frozen().is_some();
+        let met = {
+            let mut world = self.sim.world();
+            world.intends(credential, &save, frozen);
+            let met = world.meet(step_of(&save), credential);
+            if met.fault == Some(Fault::CrashBefore) {
+                world.crash();
+            }
+            met
+        };
+        self.life.gate().await;
+        wait(met.there).await;
+        // A commit that the process did not live to see may be lost.
+        self.life.gate().await;
+        if met.fault == Some(Fault::JournalUnwritable) {
+            // The turn begins anew from what is recorded: what it held in memory is dropped.
+            self.sim.world().actors[credential].hands.clear();
+            return Err(unwritable());
+        }
+        let result = self.sim.world().commit(credential, save);
+        if met.fault == Some(Fault::CrashAfter) {
+            self.sim.world().crash();
+            self.life.gate().await;
+        }
+        result
+    }
+
+    async fn fact(&self, name: &str) -> Result<Option<String>, JournalError> {
+        self.life.gate().await;
+        Ok(self.sim.world().record.facts.get(name).cloned())
+    }
+
+    async fn set_fact(&self, name: &str, value: String) -> Result<(), JournalError> {
+        self.life.gate().await;
+        let mut world = self.sim.world();
+        world.record.facts.insert(name.to_owned(), value);
+        world.record.commit();
+        Ok(())
+    }
+
+    async fn history(&self, credential: Option<&CredentialName>, limit: usize) -> Result<Vec<HistoryLine>, JournalError> {
+        self.life.gate().await;
+        let world = self.sim.world();
+        let fits = |line: &&HistoryLine| credential.is_none_or(|credential| line.credential == *credential);
+        Ok(world.record.history.iter().rev().filter(fits).take(limit).cloned().collect())
+    }
+
+    async fn prune_history(&self, before: Timestamp) -> Result<u64, JournalError> {
+        self.life.gate().await;
+        let history = &mut self.sim.world().record.history;
+        let held = history.len();
+        history.retain(|line| line.entry.at >= before);
+        Ok((held - history.len()) as u64)
+    }
+
+    async fn probe(&self) -> Result<(), JournalError> {
+        self.life.gate().await;
+        let mut world = self.sim.world();
+        if world.journal_broken_until > world.now {
+            Err(unwritable())
+        } else {
+            world.record.commit();
+            Ok(())
+        }
+    }
+
+    async fn mark_clock(&self, now: Moment) -> Result<(), JournalError> {
+        self.life.gate().await;
+        self.sim.world().record.mark = Some(now);
+        Ok(())
+    }
+
+    async fn close(&self) {
+        let mut world = self.sim.world();
+        world.record.commit();
+        world.record.closed = true;
+    }
+}
