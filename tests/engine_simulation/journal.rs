@@ -82,6 +82,15 @@ impl Record {
         if self.rows.get(&save.credential).map(|(row, _)| row.version) != save.expected {
             return Err(JournalError::Conflict(save.credential));
         }
+        if let Some((earlier, version)) = &save.takes_over {
+            if self.rows.get(earlier).map(|(row, _)| row.version) != Some(*version) {
+                return Err(JournalError::Conflict(earlier.clone()));
+            }
+            self.rows.remove(earlier);
+            self.history.iter_mut().filter(|line| line.credential == *earlier).for_each(|line| {
+                line.credential = save.credential.clone();
+            });
+        }
         let version = save.expected.unwrap_or(0) + 1;
         let lines = save.entries.into_iter().map(|entry| HistoryLine { credential: save.credential.clone(), entry });
         self.history.extend(lines);

@@ -34,6 +34,7 @@ impl World {
         let mut hands = self.actors[credential].hands.clone();
         hands.extend(&seen.held);
         let scene = Scene {
+            credential,
             now: self.now,
             policy: &claim.policy,
             memo: &memo,
@@ -88,6 +89,7 @@ impl World {
         let never_left = self.never_left.get(&index) == Some(&claim.life.id) && !memo.attempted.contains(&rotation);
         let wrong = seen.wrongly_listed && self.knows_a_live_token(claim, &memo);
         let scene = Scene {
+            credential,
             now: self.now,
             policy: &claim.policy,
             memo: &memo,

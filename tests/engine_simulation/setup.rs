@@ -104,6 +104,7 @@ impl Times {
         let (schedule, gap) = self.cron(rng).unwrap_or_else(|| (Schedule::every(span(self.every), &owner), self.every));
         let account_number = if rng.permille(150) { index / 2 } else { index };
         let policy = Policy {
+            renamed_from: None,
             schedule,
             organization: ORGANIZATIONS[organization_of(account_number)].into(),
             account: account(account_number),
