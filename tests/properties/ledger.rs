@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use proptest::prelude::*;
 use rotad::rotation::{
-    Action, Credential, Failed, IssueOutcome, ListedToken, Reason, RevokeOutcome, RotationId, Shows, Stage, TokenName,
-    WriteOutcome,
+    Action, Credential, DeliveryId, Failed, IssueOutcome, ListedToken, Reason, RevokeOutcome, RotationId, Shows, Stage,
+    TokenName, WriteOutcome,
 };
 
 use crate::rig::{DAY, HOUR, INSTALLATION, MINUTE, Rig, delivery, place, wall};
@@ -76,6 +76,8 @@ struct Ledger {
     /// Every token that was ever made, until it is revoked.
     made: BTreeMap<RotationId, ListedToken>,
     before: Option<Credential>,
+    /// What each delivery shows, and since which second.
+    shown: BTreeMap<DeliveryId, (Option<RotationId>, i64)>,
     /// How many of the rig's actions were looked at.
     looked_at: usize,
 }
@@ -86,7 +88,7 @@ fn rotation_of(token: &ListedToken) -> RotationId {
 
 impl Ledger {
     fn new() -> Self {
-        Self { rig: Rig::new(&["a", "b"]), made: BTreeMap::new(), before: None, looked_at: 0 }
+        Self { rig: Rig::new(&["a", "b"]), made: BTreeMap::new(), before: None, shown: BTreeMap::new(), looked_at: 0 }
     }
 
     fn take(&mut self, step: &Step) {
@@ -151,9 +153,22 @@ impl Ledger {
     fn pass(&mut self, seconds: i64) {
         let end = self.rig.second + seconds;
         while self.rig.second < end {
+            self.look();
             let until = self.rig.turn();
+            // A revocation comes before what the same turn then delivers, so it is judged by what was shown before.
             self.judge();
+            self.look();
             self.rig.second = until.min(end);
+        }
+    }
+
+    /// Notes what the deliveries show now.
+    fn look(&mut self) {
+        for place in self.rig.policy.deliveries.keys() {
+            let shows = self.rig.served(place.as_str());
+            if self.shown.get(place).is_none_or(|(before, _)| *before != shows) {
+                self.shown.insert(place.clone(), (shows, self.rig.second));
+            }
         }
     }
 
@@ -180,13 +195,22 @@ impl Ledger {
         self.before = Some(state);
     }
 
-    /// What was revoked in this turn is shown nowhere, and gone.
+    /// What was revoked in this turn is shown nowhere, was superseded everywhere for a whole grace period, and is gone.
     fn judge_revocations(&mut self) {
         let actions = &self.rig.actions[self.looked_at..];
         for (_, action) in actions {
             let Action::Revoke { rotation, token, .. } = action else { continue };
             let shown = self.rig.policy.deliveries.keys().any(|place| self.rig.served(place.as_str()) == Some(*rotation));
             assert!(!shown, "{rotation} was revoked, and a delivery shows it");
+            let known = self.before.as_ref().and_then(|state| state.rotations.get(rotation));
+            if known.is_some_and(|known| known.stage != Stage::Unfit) {
+                let grace = self.rig.policy.grace.as_secs();
+                let superseded = |place: &DeliveryId| {
+                    self.shown.get(place).is_some_and(|(id, since)| *id > Some(*rotation) && self.rig.second - since >= grace)
+                };
+                let everywhere = self.rig.policy.deliveries.keys().all(superseded);
+                assert!(everywhere, "{rotation} was revoked before its grace period was over: {:?}", self.shown);
+            }
             if self.rig.tokens.iter().all(|listed| listed.id != *token) {
                 self.made.remove(rotation);
             }
