@@ -20,13 +20,14 @@ struct Window {
     begun: VecDeque<Steady>,
     /// What an earlier process began, by its wall clock, until ours can be held against it.
     recalled: Vec<Timestamp>,
+    recalled_at: Option<Steady>,
     /// Up to when permits were promised to those who were refused, so that they come back one by one.
     promised_until: Option<Timestamp>,
 }
 
 impl Window {
     fn new(per_minute: u32) -> Self {
-        Self { per_minute, begun: VecDeque::new(), recalled: Vec::new(), promised_until: None }
+        Self { per_minute, begun: VecDeque::new(), recalled: Vec::new(), recalled_at: None, promised_until: None }
     }
 
     /// The time between two permits if they are spread evenly.
@@ -39,7 +40,8 @@ impl Window {
         while self.begun.front().is_some_and(|at| now.steady.since(*at) >= MINUTE) {
             self.begun.pop_front();
         }
-        if urgent || self.begun.len() < self.per_minute as usize || broken(Breakage::LimitsIgnored) {
+        let begun = self.begun.len() + self.recalled.len();
+        if urgent || begun < self.per_minute as usize || broken(Breakage::LimitsIgnored) {
             self.begun.push_back(now.steady);
             return Ok(());
         }
@@ -53,8 +55,16 @@ impl Window {
     }
 
     /// Counts what an earlier process began within the last minute. The wall clock is right by now.
-    fn count_recalled(&mut self, now: Moment) {
+    fn count_recalled(&mut self, now: Moment, frozen: bool) {
+        let first = *self.recalled_at.get_or_insert(now.steady);
         if self.recalled.is_empty() {
+            return;
+        }
+        if frozen {
+            // How long ago it was can't be told yet; a minute from now it was a minute ago for certain.
+            if now.steady.since(first) >= MINUTE {
+                self.recalled.clear();
+            }
             return;
         }
         for at in std::mem::take(&mut self.recalled) {
@@ -105,10 +115,8 @@ impl BlastRadius {
 
     /// The permits that can be had now; `frozen` while the clocks disagree or were not compared.
     pub fn at(&mut self, now: Moment, frozen: bool) -> Permits<'_> {
-        if !frozen {
-            self.rotations.count_recalled(now);
-            self.revocations.count_recalled(now);
-        }
+        self.rotations.count_recalled(now, frozen);
+        self.revocations.count_recalled(now, frozen);
         Permits { limits: self, now }
     }
 }

@@ -334,6 +334,7 @@ impl World {
             Mend::Account(account) => drop(self.accounts_gone.remove(&account)),
             Mend::Organization => {
                 self.wrong_organization = None;
+                self.flagged.clear();
                 self.signal(Signal::NewAdminToken);
             }
             Mend::Credential(credential) => {

@@ -145,7 +145,7 @@ impl Times {
         };
         let margin = (self.ttl / 10).min(HOUR);
         let fits = self.grace < shortest && longest + self.grace + margin + self.window.unwrap_or(0) <= self.ttl;
-        let zone: &str = *rng.pick::<&str>(zones);
+        let zone: &str = rng.pick::<&str>(zones);
         if fits { Some((Schedule::cron(&line, zone).ok()?, longest)) } else { None }
     }
 }
@@ -161,10 +161,12 @@ impl Setup {
         let mut rng = Rng::new(seed);
         let mut cells = owed();
         // What a turn seldom comes to is steered to more often.
-        let seldom = [Step::Intend, Step::Record, Step::IntendRevocation, Step::Revoke, Step::RecordRevocation];
-        let again: Vec<_> = cells.iter().filter(|(_, step)| seldom.contains(step)).copied().collect();
-        cells.extend(&again);
-        cells.extend(&again);
+        use Step as S;
+        let seldom = [S::Load, S::Intend, S::Issue, S::Record, S::Verify, S::Attempt, S::Write, S::ReadBack, S::Confirm, S::Note];
+        let seldomest = [S::IntendRevocation, S::Revoke, S::RecordRevocation];
+        let once: Vec<_> = cells.iter().filter(|(_, step)| seldom.contains(step)).copied().collect();
+        let thrice: Vec<_> = cells.iter().filter(|(_, step)| seldomest.contains(step)).copied().collect();
+        cells.extend(once.iter().chain(&thrice).chain(&thrice).chain(&thrice));
         let first = (seed as usize).wrapping_mul(TARGETS);
         // A stride that is prime to the number of cells, so that one history meets cells of different rows.
         let targets: Vec<_> = (0..TARGETS).map(|number| cells[(first + number).wrapping_mul(53) % cells.len()]).collect();
@@ -173,7 +175,7 @@ impl Setup {
         let size = *rng.pick(&[1, 1, 2, 2, 3, 5, 12]);
         let mut setup = Self::blank(seed, &times, switches);
         setup.targets = targets;
-        setup.injections = 12;
+        setup.injections = 24;
         setup.slowest = *rng.pick(&[50, 400, 400, 2000]);
         let lags = setup.targets.iter().any(|(fault, _)| *fault == Fault::Lags);
         setup.list_lag = if lags { 50 * SECOND } else { *rng.pick(&[0, 0, 30 * SECOND]) };
@@ -309,7 +311,7 @@ impl Setup {
             Fault::CredentialRemoved | Fault::ScheduledForDeletion | Fault::OwnedByOther | Fault::WrongOrganization => {
                 self.every / 2
             }
-            _ if matches!(fault.class(Step::Idle), Class::Clocks | Class::Reloads | Class::Persons) => self.every / 4,
+            _ if matches!(fault.class(Step::Idle), Class::Clocks | Class::Reloads | Class::Persons) => self.every / 6,
             Fault::CrashBefore | Fault::CrashUnderWay | Fault::CrashAfter | Fault::Stopped => self.every / 8,
             _ => 0,
         }

@@ -380,7 +380,7 @@ impl World {
             if at != step || left == 0 || not_before > self.now || self.is_off(wanted.class(step)) {
                 continue;
             }
-            if !self.steering_rng().permille(400) {
+            if !self.steering_rng().permille(600) {
                 continue;
             }
             if wanted.is_outside() {
