@@ -172,15 +172,17 @@ impl Run<'_, '_> {
                 self.state.sites[site].journal = *self.state.sites[site].backup.clone().unwrap();
                 Outside::Dies(RESTART)
             }
-            Kind::DeliveryRemoved => self.configure(site, 1),
-            Kind::DeliveryMoved => self.configure(site, 2),
-            Kind::DeliveryAdded => self.configure(site, 0),
+            Kind::DeliveryRemoved => self.configure(1),
+            Kind::DeliveryMoved => self.configure(2),
+            Kind::DeliveryAdded => self.configure(0),
             _ => Outside::Strikes,
         }
     }
 
-    fn configure(&mut self, site: usize, config: usize) -> Outside {
-        self.state.sites[site].config = config;
+    /// Two installations of one name have one configuration: with places of its own neither could know
+    /// where the other delivers.
+    fn configure(&mut self, config: usize) -> Outside {
+        self.state.sites.iter_mut().for_each(|site| site.config = config);
         Outside::BeginsAnew
     }
 

@@ -143,10 +143,13 @@ impl<'m, 'c> Run<'m, 'c> {
         let process = held.process.as_ref().unwrap();
         let stored = held.journal.row.as_ref().map(|row| row.credential.clone());
         let in_hand = process.hands.keys().copied().collect();
+        let mut memo = held.memo();
+        // A place that was taken out and comes back is a new one: what it once showed is not held against it.
+        memo.reached.retain(|place, _| policy.deliveries.contains_key(place));
         let mut turning = Turning {
             site,
             policy,
-            memo: held.memo(),
+            memo,
             before: held.journal.row.clone(),
             looks: BTreeMap::new(),
             versions: BTreeMap::new(),
@@ -296,7 +299,8 @@ impl<'m, 'c> Run<'m, 'c> {
         self.tell(|| "another installation under the same name begins".to_owned());
         let newest = self.state.sites.iter().map(|site| site.journal.installation.0).max().unwrap();
         let begins = self.state.now + RESTART;
-        self.state.sites.push(Site::new(InstallationId(newest + 1), begins));
+        let config = self.state.sites[0].config;
+        self.state.sites.push(Site { config, ..Site::new(InstallationId(newest + 1), begins) });
     }
 
     pub fn scene<'s>(&'s self, turning: &'s Turning<'m>) -> Scene<'s> {
