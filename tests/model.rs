@@ -134,7 +134,8 @@ fn a_process_takes_over_and_one_fault() {
     report("two processes, one fault", &model, &found);
 }
 
-/// A second installation of the same name, with a journal of its own, begins between any two turns.
+/// A second installation of the same name and configuration, with a journal of its own, begins
+/// between any two turns.
 #[test]
 fn a_second_installation_and_one_fault() {
     let model = Model { newcomers: 1, ..Model::new(1) };

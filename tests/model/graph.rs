@@ -61,7 +61,9 @@ pub fn marks(model: &Model, state: &State) -> u8 {
             marks |= AT_REST;
         }
         let until = state.sites.iter().map(|site| site.wake).max().unwrap_or(now);
-        if places.iter().all(|place| token(place.value()).is_some_and(|token| token.expires - GRACE - margin > until)) {
+        // Two installations of one name stop each other, and say so: a person ends that, so L1 waits.
+        let alone = state.sites.len() == 1;
+        if alone && places.iter().all(|place| token(place.value()).is_some_and(|token| token.expires - GRACE - margin > until)) {
             marks |= SAFE;
         }
     }
