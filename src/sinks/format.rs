@@ -93,8 +93,9 @@ impl Format {
             Self::Raw => Ok(payload.value.duplicate()),
             Self::Env { variable } => Ok(Secret::new([variable, "=", payload.value.expose(), "\n"].concat())),
             Self::Json { fields } => {
-                let mut object = match existing.map(str::trim) {
-                    None | Some("") => Object::default(),
+                // Read as `extract` reads it: other white space than JSON's before an object makes it none.
+                let mut object = match existing.filter(|text| !text.trim().is_empty()) {
+                    None => Object::default(),
                     Some(text) => Object::parse(text)?,
                 };
                 for (key, field) in fields {
@@ -369,9 +370,14 @@ mod tests {
 
     #[test]
     fn content_that_is_no_object_is_unsuitable_and_never_quoted() {
-        for wrong in
-            ["planted-value", "\"planted-value\"", "[\"planted-value\"]", "{\"planted-value\":", "{\"a\":1}planted-value"]
-        {
+        for wrong in [
+            "planted-value",
+            "\u{a0}{\"planted-value\":1}",
+            "\"planted-value\"",
+            "[\"planted-value\"]",
+            "{\"planted-value\":",
+            "{\"a\":1}planted-value",
+        ] {
             let failed = selected().extract(wrong).map(|_| ()).unwrap_err();
             assert_eq!(failed.reason, Reason::Unsuitable);
             assert!(!failed.detail.contains("planted"), "{failed}");
