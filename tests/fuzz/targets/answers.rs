@@ -95,7 +95,8 @@ impl Answer {
 
     /// The body by another reader than the client's.
     fn json(&self) -> Option<Value> {
-        serde_json::from_slice(&self.body).ok().filter(|_| self.is_whole())
+        // Bytes that are no text are no fault where nothing reads them.
+        serde_json::from_str(&String::from_utf8_lossy(&self.body)).ok().filter(|_| self.is_whole())
     }
 
     fn code(&self) -> Option<String> {
