@@ -67,19 +67,21 @@ impl Standings {
         standing.unseen.clear();
     }
 
-    /// A complete list came in: tokens of the credential that were created at `known` should have been on
-    /// it, those created at `seen` were. A token that was made with the new admin token proves nothing:
-    /// it is where that admin token belongs to.
-    pub fn listed(&mut self, organization: &Arc<str>, credential: &CredentialName, known: usize, seen: &[Timestamp]) {
+    /// A complete list came in. `known`: when each token of the credential that should be on it was
+    /// created, and whether it is. A token that was made with the new admin token proves nothing: it is
+    /// where that admin token belongs to.
+    pub fn listed(&mut self, organization: &Arc<str>, credential: &CredentialName, known: &[(Timestamp, bool)]) {
         let Some(standing) = self.organizations.get_mut(organization) else { return };
         let Some(since) = standing.unproven else { return };
-        if seen.iter().any(|created_at| since.duration_since(*created_at) > UNNOTICED) {
+        let before: Vec<bool> =
+            known.iter().filter(|(created_at, _)| since.duration_since(*created_at) > UNNOTICED).map(|(_, seen)| *seen).collect();
+        if before.contains(&true) {
             standing.unproven = None;
             standing.unseen.clear();
-        } else if known > seen.len() {
-            standing.unseen.insert(credential.clone());
-        } else {
+        } else if before.is_empty() {
             standing.unseen.remove(credential);
+        } else {
+            standing.unseen.insert(credential.clone());
         }
     }
 
@@ -157,17 +159,17 @@ mod tests {
     fn a_new_admin_token_must_see_a_known_token() {
         let mut standings = Standings::default();
         standings.set_size(&organization(), 10);
-        standings.listed(&organization(), &name(1), 1, &[]);
+        standings.listed(&organization(), &name(1), &[(at(0), false)]);
         assert!(!standings.is_suspect("main"), "an old admin token proves nothing by one account");
         standings.has_new_admin_token(&organization(), at(1000));
         assert!(!standings.is_suspect("main"));
-        standings.listed(&organization(), &name(1), 0, &[]);
+        standings.listed(&organization(), &name(1), &[]);
         assert!(!standings.is_suspect("main"), "nothing was to be seen");
-        standings.listed(&organization(), &name(1), 1, &[]);
+        standings.listed(&organization(), &name(1), &[(at(0), false)]);
         assert!(standings.is_suspect("main"));
         assert!(!standings.has_new_admin_token(&organization(), at(1000)), "looked at again, it is as unproven as before");
         assert!(standings.is_suspect("main"));
-        standings.listed(&organization(), &name(1), 2, &[at(0)]);
+        standings.listed(&organization(), &name(1), &[(at(0), true), (at(1), false)]);
         assert!(!standings.is_suspect("main"));
         assert!(standings.has_new_admin_token(&organization(), at(1000)), "it is proven");
     }
@@ -177,7 +179,7 @@ mod tests {
         let mut standings = Standings::default();
         standings.set_size(&organization(), 10);
         standings.has_new_admin_token(&organization(), at(1000));
-        standings.listed(&organization(), &name(1), 1, &[]);
+        standings.listed(&organization(), &name(1), &[(at(0), false)]);
         standings.has_proven_admin_token(&organization());
         assert!(!standings.is_suspect("main"));
     }
@@ -187,11 +189,13 @@ mod tests {
         let mut standings = Standings::default();
         standings.set_size(&organization(), 10);
         standings.has_new_admin_token(&organization(), at(1000));
-        standings.listed(&organization(), &name(1), 1, &[]);
+        standings.listed(&organization(), &name(1), &[(at(0), false)]);
         // A credential that had no token yet was issued one, perhaps in another organization.
-        standings.listed(&organization(), &name(2), 1, &[at(995)]);
-        standings.listed(&organization(), &name(2), 2, &[at(995), at(2000)]);
+        standings.listed(&organization(), &name(2), &[(at(995), true)]);
+        standings.listed(&organization(), &name(2), &[(at(995), true), (at(2000), true)]);
         assert!(standings.is_suspect("main"));
+        standings.listed(&organization(), &name(1), &[(at(2000), false)]);
+        assert!(!standings.is_suspect("main"), "nor does one that is gone again speak against it");
     }
 
     #[test]
@@ -199,9 +203,9 @@ mod tests {
         let mut standings = Standings::default();
         standings.set_size(&organization(), 10);
         standings.has_new_admin_token(&organization(), at(1000));
-        standings.listed(&organization(), &name(1), 1, &[]);
-        standings.listed(&organization(), &name(2), 1, &[]);
-        standings.listed(&organization(), &name(1), 0, &[]);
+        standings.listed(&organization(), &name(1), &[(at(0), false)]);
+        standings.listed(&organization(), &name(2), &[(at(0), false)]);
+        standings.listed(&organization(), &name(1), &[]);
         assert!(standings.is_suspect("main"), "the other one's tokens are still missing");
         standings.let_go(&name(2));
         assert!(!standings.is_suspect("main"), "it would be for ever: nothing known is left that could be seen");

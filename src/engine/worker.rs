@@ -249,12 +249,12 @@ impl Worker<'_> {
         outcome: &ListOutcome,
     ) {
         let ListOutcome::Complete(listed) = outcome else { return };
-        let rotations = turn.credential().rotations.values();
-        let known: Vec<_> =
-            rotations.filter(|rotation| rotation.account == *account).filter_map(|rotation| rotation.token.as_ref()).collect();
-        let shown = known.iter().filter(|token| listed.iter().any(|listed| listed.id == token.id));
-        let seen: Vec<Timestamp> = shown.map(|token| token.created_at).collect();
-        self.engine.standings().listed(organization, self.name, known.len(), &seen);
+        let now = self.engine.clock.now().wall;
+        let rotations = turn.credential().rotations.values().filter(|rotation| rotation.account == *account);
+        let living = rotations.filter_map(|rotation| rotation.token.as_ref()).filter(|token| token.expires_at > now);
+        let known: Vec<(Timestamp, bool)> =
+            living.map(|token| (token.created_at, listed.iter().any(|listed| listed.id == token.id))).collect();
+        self.engine.standings().listed(organization, self.name, &known);
     }
 
     async fn read(&mut self, turn: &mut Turn<'_>, delivery: &DeliveryId) {

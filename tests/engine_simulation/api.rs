@@ -182,6 +182,7 @@ impl SimProvider {
             let mut seen = self.claim.seen.lock().unwrap();
             seen.listed = true;
             seen.wrongly_listed = wrong;
+            seen.unnoticed = world.is_wrong(index) && !wrong;
             let lagged = std::mem::take(&mut world.lagged);
             if lagged && !world.calm {
                 world.matrix.meet(Fault::Lags, step);

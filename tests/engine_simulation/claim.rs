@@ -31,6 +31,8 @@ pub struct Seen {
     pub listed: bool,
     /// The list was another organization's.
     pub wrongly_listed: bool,
+    /// It was another organization's, and nobody can have noticed yet: the daemon looks every ten seconds.
+    pub unnoticed: bool,
     /// Values that the turn read.
     pub held: BTreeMap<RotationId, usize>,
     /// A token was issued, and is to be verified.

@@ -47,7 +47,7 @@ impl World {
             another_organization: wrong,
             permitted: true,
         };
-        let verdict = scene.mint(rotation);
+        let verdict = if seen.unnoticed { Ok(()) } else { scene.mint(rotation) };
         drop(seen);
         self.tell(Some(credential), || format!("asks for a token: {rotation}"));
         self.judge(credential, verdict);
@@ -63,8 +63,11 @@ impl World {
         if self.tokens.iter().any(strayed) {
             return false;
         }
-        let known = |token: &&Token| token.account == account && memo.recorded.contains(&token.name.rotation);
-        self.tokens.iter().filter(known).any(|token| token.is_live(self.now))
+        // A token whose answer was lost has no id that a list could lack.
+        let known = |(index, token): &(usize, &Token)| {
+            token.account == account && memo.recorded.contains(&token.name.rotation) && self.never_left.contains_key(index)
+        };
+        self.tokens.iter().enumerate().filter(known).any(|(_, token)| token.is_live(self.now))
     }
 
     /// A token was issued, and its sender heard so.

@@ -186,6 +186,10 @@ impl Setup {
         setup.revocations_per_minute = *rng.pick(&[1, 3, 10]);
         setup.outside_every = *rng.pick(&[None, None, Some(times.every), Some(times.every / 4)]);
         setup.outside = Fault::ALL.into_iter().filter(|fault| fault.is_outside()).collect();
+        // A minute takes twice what is due in it on average, as the configuration asks for.
+        let demand = (2 * size as Ms * MINUTE / times.every + 1) as u32;
+        setup.rotations_per_minute = setup.rotations_per_minute.max(demand);
+        setup.revocations_per_minute = setup.revocations_per_minute.max(demand);
         let rounds = rng.between(8, 14);
         setup.chaos_ends = switches.chaos_ends.unwrap_or(times.every * rounds);
         let verified = setup.targets.iter().any(|(_, step)| matches!(step, Step::Verify | Step::Record));

@@ -6,7 +6,8 @@ use super::setup::Switches;
 use super::{Kind, Report, run};
 use crate::simulator::world::{MINUTE, Ms};
 
-/// As many lines of a shortened trace as are shown, unless `ROTAD_ENGINE_LINES` says otherwise.
+/// As many lines of a shortened trace as are shown, unless `ROTAD_ENGINE_LINES` says otherwise; with
+/// `ROTAD_ENGINE_ALL` those of other credentials too.
 const LINES: usize = 120;
 /// As many runs as shrinking may take.
 const RUNS_MAX: u32 = 40;
@@ -66,7 +67,7 @@ impl Shrunk {
         let at = crate::simulator::clock(violation.at);
         let head = format!("seed {seed} ({kind:?}): {} broken at {at}: {}", violation.promise, violation.detail);
         let broken = self.report.trace.iter().rev().find(|(_, line)| line.contains("BROKEN"));
-        let about = broken.and_then(|(credential, _)| *credential);
+        let about = broken.and_then(|(credential, _)| *credential).filter(|_| std::env::var_os("ROTAD_ENGINE_ALL").is_none());
         let fits = |of: &Option<usize>| about.is_none() || of.is_none() || *of == about;
         let lines: Vec<&str> = self.report.trace.iter().filter(|(of, _)| fits(of)).map(|(_, line)| line.as_str()).collect();
         let most = std::env::var("ROTAD_ENGINE_LINES").ok().and_then(|lines| lines.parse().ok()).unwrap_or(LINES);
