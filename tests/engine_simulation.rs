@@ -5,6 +5,9 @@
 //! `ROTAD_ENGINE_LONG` choose the first seed and how many histories of each kind are run.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)] // test code outside of `#[test]` functions
 
+#[cfg(feature = "breakages")]
+#[path = "engine_simulation/checked.rs"]
+mod checked;
 #[allow(dead_code)] // shared with `breakages.rs`, which uses other parts
 #[path = "engine_simulation/mod.rs"]
 mod engine;
