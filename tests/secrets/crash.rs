@@ -31,10 +31,12 @@ pub fn children(pid: u32) -> Vec<u32> {
     all.filter(|child| parent(child) == Some(pid)).collect()
 }
 
-/// Runs a program in `directory` with as large a core allowed as there may be.
+/// Runs a program in `directory` with as large a core allowed as there may be. A shell's job in the background
+/// ignores SIGQUIT, and what it starts would, too.
 fn with_core(directory: &Path, program: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -c \"$(ulimit -H -c)\"; exec \"$0\" \"$@\""]).arg(program).args(arguments);
+    let mut command = Command::new("env");
+    command.args(["--default-signal=QUIT", "sh", "-c", "ulimit -c \"$(ulimit -H -c)\"; exec \"$0\" \"$@\""]);
+    command.arg(program).args(arguments);
     command.current_dir(directory).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command
 }
