@@ -54,8 +54,10 @@ impl Standings {
         let standing = self.organizations.entry(organization.clone()).or_default();
         if standing.new_since != Some(since) {
             standing.new_since = Some(since);
-            standing.unproven = Some(since);
-            standing.unseen.clear();
+            // What was missed under it so far is missed still, when it is dated anew.
+            if standing.unproven.replace(since).is_none() {
+                standing.unseen.clear();
+            }
         }
         standing.unproven.is_none()
     }
@@ -73,15 +75,16 @@ impl Standings {
     pub fn listed(&mut self, organization: &Arc<str>, credential: &CredentialName, known: &[(Timestamp, bool)]) {
         let Some(standing) = self.organizations.get_mut(organization) else { return };
         let Some(since) = standing.unproven else { return };
-        let before: Vec<bool> =
-            known.iter().filter(|(created_at, _)| since.duration_since(*created_at) > UNNOTICED).map(|(_, seen)| *seen).collect();
-        if before.contains(&true) {
+        let before = |created_at: Timestamp| since.duration_since(created_at);
+        // One that was made just before the change may have been made with either admin token: to see it
+        // proves nothing, to miss it speaks against the new one.
+        if known.iter().any(|(created_at, seen)| *seen && before(*created_at) > UNNOTICED) {
             standing.unproven = None;
             standing.unseen.clear();
-        } else if before.is_empty() {
-            standing.unseen.remove(credential);
-        } else {
+        } else if known.iter().any(|(created_at, seen)| !seen && before(*created_at).is_positive()) {
             standing.unseen.insert(credential.clone());
+        } else {
+            standing.unseen.remove(credential);
         }
     }
 
@@ -194,6 +197,8 @@ mod tests {
         standings.listed(&organization(), &name(2), &[(at(995), true)]);
         standings.listed(&organization(), &name(2), &[(at(995), true), (at(2000), true)]);
         assert!(standings.is_suspect("main"));
+        standings.listed(&organization(), &name(1), &[(at(995), false)]);
+        assert!(standings.is_suspect("main"), "one from just before is missing");
         standings.listed(&organization(), &name(1), &[(at(2000), false)]);
         assert!(!standings.is_suspect("main"), "nor does one that is gone again speak against it");
     }

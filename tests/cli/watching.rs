@@ -99,3 +99,22 @@ fn no_secret_leaves_by_any_way() {
     left.sort();
     assert_eq!(left, [".etl.rotad", "etl"], "something is left beside the file");
 }
+
+#[test]
+fn another_organization_s_admin_token_freezes_everything_and_is_told() {
+    const FROZEN: &str = "rotad_revocations_frozen{reason=\"another_organization\"}";
+    let mut plain = Plain::start();
+    plain.configure_with(&["etl"], SLOW);
+    let mut rotad = plain.rotad_delivering(&["etl"]);
+    assert_eq!(plain.metric(FROZEN), Some(0.0));
+    rotad.stop();
+    let served = plain.served("etl");
+    plain.become_another_organization();
+    plain.configure_with(&["etl"], SLOW);
+    let mut rotad = plain.rotad();
+    plain.until("the block", || plain.line("etl")["blocked"] == "another_organization");
+    plain.until("the freeze", || plain.metric(FROZEN) == Some(1.0));
+    assert_eq!(plain.served("etl"), served);
+    assert!(plain.line("etl")["block"]["detail"].as_str().is_some_and(|detail| detail.contains("admin token")));
+    rotad.stop();
+}

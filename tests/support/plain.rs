@@ -277,6 +277,13 @@ ttl = "10m"
         serde_json::from_str(&text).unwrap_or(Value::Null)
     }
 
+    /// Another organization answers from now on, with an admin token of its own and an account of the same name.
+    pub fn become_another_organization(&mut self) {
+        self.stand_in.process.kill();
+        std::fs::remove_file(self.path("admin-token")).unwrap();
+        self.stand_in = StandIn::start(self.directory.path(), ACCOUNT);
+    }
+
     pub fn stop_api(&mut self) {
         self.stand_in.process.kill();
     }
