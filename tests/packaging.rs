@@ -77,3 +77,18 @@ fn unit_and_image_keep_values_from_disk_and_leave_the_stand_in_out() {
     // The context is a list of what may enter, so that no journal or token gets into a layer.
     assert_eq!(shipped(".dockerignore").lines().find(|line| !line.starts_with('#')), Some("*"));
 }
+
+#[test]
+fn the_image_s_context_holds_all_that_the_manifest_names() {
+    let (root, context) = (Path::new(env!("CARGO_MANIFEST_DIR")), tempfile::tempdir().unwrap());
+    for entry in shipped(".dockerignore").lines().filter_map(|line| line.strip_prefix('!')) {
+        let target = context.path().join(entry);
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        let copied = Command::new("cp").arg("-r").arg(root.join(entry)).arg(&target).status().unwrap();
+        assert!(copied.success(), "`{entry}` is let in and is not there");
+    }
+    // Every target is looked for before one that is not there is refused, and nothing is compiled.
+    let asked = Command::new(env!("CARGO")).args(["check", "--offline", "--bin", "absent"]).current_dir(context.path()).output();
+    let told = String::from_utf8(asked.unwrap().stderr).unwrap();
+    assert!(told.contains("no bin target named `absent`"), "{told}");
+}
