@@ -61,9 +61,14 @@ pub fn presentable(text: &str, characters: usize, known: &[&Secret]) -> String {
     let hidden = known.fold(text.to_owned(), |text, secret| text.replace(secret, "…"));
     let words = hidden.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
     let line = words.map(without_runs).collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(characters) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line.trim_end_matches('.').to_owned(),
+    shortened(&line, characters).trim_end_matches('.').to_owned()
+}
+
+/// The first `characters` of a text, and a mark if that was not all.
+pub fn shortened(text: &str, characters: usize) -> String {
+    match text.char_indices().nth(characters) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
@@ -71,16 +76,26 @@ pub fn presentable(text: &str, characters: usize, known: &[&Secret]) -> String {
 fn without_runs(word: &str) -> String {
     // Base64 has `+`, `/` and `=` in it; a path has `/` too, but seldom all kinds of characters.
     let is_base64 = |c: char| c.is_ascii_alphanumeric() || "_.-+/=%\\".contains(c);
-    let is_token = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
     let has = |run: &str, what: fn(&u8) -> bool| run.bytes().any(|byte| what(&byte));
-    let mixed = |run: &str| has(run, u8::is_ascii_digit) && has(run, u8::is_ascii_alphabetic);
-    let of_all_kinds = |run: &str| mixed(run) && has(run, u8::is_ascii_uppercase) && has(run, u8::is_ascii_lowercase);
+    let of_all_kinds =
+        |run: &str| has(run, u8::is_ascii_digit) && has(run, u8::is_ascii_uppercase) && has(run, u8::is_ascii_lowercase);
     let masked = masked_runs(word, is_base64, |run| run.len() >= 2 * TOKEN_LIKE && of_all_kinds(run) || run.contains("eyJ"));
-    masked_runs(&masked, is_token, |run| run.len() >= TOKEN_LIKE && mixed(run))
+    masked_runs(&masked, is_of_tokens, |run| is_token_like(run, TOKEN_LIKE))
 }
 
-/// `text` with `…` for each longest run of characters `of` that is `hidden`.
-fn masked_runs(text: &str, of: impl Fn(char) -> bool, hidden: impl Fn(&str) -> bool) -> String {
+/// Whether tokens are made of such characters.
+pub fn is_of_tokens(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "_.-".contains(c)
+}
+
+/// Names in capitals or small letters alone are long now and then; tokens mix them with digits.
+pub fn is_token_like(run: &str, length: usize) -> bool {
+    let mixed = run.bytes().any(|byte| byte.is_ascii_digit()) && run.bytes().any(|byte| byte.is_ascii_alphabetic());
+    run.len() >= length && mixed
+}
+
+/// `text` with `…` for each longest run of characters `of` that is `hidden`; an empty run never is.
+pub fn masked_runs(text: &str, of: impl Fn(char) -> bool, hidden: impl Fn(&str) -> bool) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
     while !rest.is_empty() {

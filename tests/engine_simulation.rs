@@ -8,7 +8,6 @@
 #[cfg(feature = "breakages")]
 #[path = "engine_simulation/checked.rs"]
 mod checked;
-#[allow(dead_code)] // shared with `breakages.rs`, which uses other parts
 #[path = "engine_simulation/mod.rs"]
 mod engine;
 #[path = "engine_simulation/failures.rs"]

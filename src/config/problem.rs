@@ -5,6 +5,8 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::secret::{is_of_tokens, is_token_like, masked_runs, shortened};
+
 /// A range of bytes in the text.
 pub(super) type Span = Range<usize>;
 
@@ -253,7 +255,7 @@ impl<'t> Sheet<'t> {
 /// A message: names of the file stand in it, and one that is no name may be a secret in the wrong place.
 fn told(message: &str) -> String {
     let has_upper_case = |run: &str| run.bytes().any(|byte| byte.is_ascii_uppercase());
-    plain(&mask_runs(message, |run| is_token_like(run) && has_upper_case(run)))
+    plain(&masked_runs(message, is_of_tokens, |run| is_token_like(run, TOKEN_LIKE) && has_upper_case(run)))
 }
 
 /// `text` without control characters, which terminals and logs would follow.
@@ -286,17 +288,13 @@ fn excerpt(line: &str, underlined: Range<usize>) -> Option<Excerpt> {
 /// `text` with everything masked that may be a secret: what is assigned to a key that takes one, what
 /// looks like a token, and a password in a URL.
 pub(super) fn masked(text: &str) -> String {
-    mask_runs(&mask_passwords(&mask_assigned(text)), is_token_like)
+    masked_runs(&mask_passwords(&mask_assigned(text)), is_of_tokens, |run| is_token_like(run, TOKEN_LIKE))
 }
 
 /// A value of the file for a message: masked, and of readable length.
 pub(super) fn quoted(value: &str) -> String {
     const VALUE_MAX: usize = 80;
-    let shown = plain(&masked(value));
-    match shown.char_indices().nth(VALUE_MAX) {
-        Some((end, _)) => format!("`{}…`", &shown[..end]),
-        None => format!("`{shown}`"),
-    }
+    format!("`{}`", shortened(&plain(&masked(value)), VALUE_MAX))
 }
 
 /// Masks what follows `admin_token =` and its like, but for a plain `{ file = … }` or `{ env = … }`.
@@ -334,32 +332,6 @@ fn mask_passwords(text: &str) -> String {
         Some((name, length)) => format!("{scheme}://{name}:…{}", &rest[length..]),
         None => text.to_owned(),
     }
-}
-
-/// Names in capitals or small letters alone are long now and then; tokens mix them with digits.
-fn is_token_like(run: &str) -> bool {
-    let mixed = run.bytes().any(|b| b.is_ascii_digit()) && run.bytes().any(|b| b.is_ascii_alphabetic());
-    run.len() >= TOKEN_LIKE && mixed
-}
-
-fn mask_runs(text: &str, hidden: impl Fn(&str) -> bool) -> String {
-    let mut shown = String::with_capacity(text.len());
-    let mut run = String::new();
-    for character in text.chars().chain(std::iter::once('\n')) {
-        if character.is_ascii_alphanumeric() || matches!(character, '_' | '.' | '-') {
-            run.push(character);
-            continue;
-        }
-        if hidden(&run) {
-            shown.push('…');
-        } else {
-            shown.push_str(&run);
-        }
-        run.clear();
-        shown.push(character);
-    }
-    shown.pop();
-    shown
 }
 
 #[cfg(test)]

@@ -302,7 +302,7 @@ impl Scheduler {
         // What it waits for was found under a freeze that has ended meanwhile: it is asked again.
         let thawed = ended.frozen && self.engine.clock.frozen().is_none();
         let again = std::mem::take(&mut slot.again) || thawed;
-        slot.wake_at = if again { self.engine.clock.now().wall } else { ended.wake_at };
+        let wake_at = if again { self.engine.clock.now().wall } else { ended.wake_at };
         if let Some(summary) = ended.summary {
             if !slot.swept {
                 slot.swept = true;
@@ -312,9 +312,7 @@ impl Scheduler {
             self.note_summary(&name, &summary);
             self.mark_swept();
         }
-        if let Some(slot) = self.slots.get(&name) {
-            self.asleep.insert((slot.wake_at, name));
-        }
+        self.sleep_until(name, wake_at);
     }
 
     fn sleep_until(&mut self, name: CredentialName, at: Timestamp) {

@@ -5,22 +5,19 @@
 //! JSON parser's own messages included, since those quote what they stumbled over.
 
 use std::collections::BTreeSet;
-use std::fmt;
-use std::marker::PhantomData;
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
 use super::observer::Operation;
+use crate::json::Object;
 use crate::rotation::{
     Account, Failed, IssueOutcome, IssuedToken, ListedToken, Reason, RevokeOutcome, TokenId, TokenType, VerifyOutcome,
 };
-use crate::secret::{Secret, presentable};
+use crate::secret::{Secret, presentable, shortened};
 
 /// The longest that an answer may make rotad wait: the cap of its own backoff. A `Retry-After` of
 /// days would run over deadlines.
@@ -37,7 +34,7 @@ pub(super) struct Asked<'a> {
 impl Asked<'_> {
     /// The request in words: `issue a token for `etl``.
     fn words(&self) -> String {
-        let account = shorten(self.account.as_str(), 64);
+        let account = shortened(self.account.as_str(), 64);
         match self.operation {
             Operation::Issue => format!("issue a token for `{account}`"),
             Operation::List => format!("list the tokens of `{account}`"),
@@ -246,38 +243,6 @@ fn api_error(answer: &Answer) -> ApiError {
 fn names_a_conflict(answer: &Answer) -> bool {
     let message = api_error(answer).message.unwrap_or_default().to_lowercase();
     message.contains("unique constraint") || message.contains("already exists")
-}
-
-/// The first `characters` of a text, and a mark if that was not all.
-fn shorten(text: &str, characters: usize) -> String {
-    match text.char_indices().nth(characters) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
-}
-
-/// A JSON object. What serde derives would take an array as well, its items for the fields in their order: `[[]]`
-/// would be a complete list of no tokens.
-struct Object<T>(T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
-            type Value = Object<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
-            }
-        }
-
-        deserializer.deserialize_map(Entries(PhantomData))
-    }
 }
 
 #[derive(Deserialize)]

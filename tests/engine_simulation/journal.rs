@@ -13,7 +13,7 @@ use rotad::rotation::{CredentialName, Happened, InstallationId, Moment};
 use tokio::time::sleep;
 
 use super::matrix::{Fault, Step};
-use super::world::{Life, PLANTED, Sim, World};
+use super::world::{Life, Met, PLANTED, Sim, World};
 use crate::simulator::oracle::Memo;
 use crate::simulator::world::{Ms, stamp};
 
@@ -244,20 +244,14 @@ impl World {
     }
 }
 
-#[async_trait]
-impl Journal for SimJournal {
-    fn identity(&self) -> Identity {
-        self.identity
-    }
-
-    async fn load(&self, credential: &CredentialName) -> Result<Option<Row>, JournalError> {
+impl SimJournal {
+    /// On the way to the disk, and there. A process that ends meanwhile asks for nothing more.
+    async fn reach(&self, credential: usize, step: Step, first: impl FnOnce(&mut World)) -> Met {
         self.life.gate().await;
-        let index = index_of(credential);
         let met = {
             let mut world = self.sim.world();
-            let memo = world.record.memo(credential);
-            world.begin_turn(index, memo);
-            let met = world.meet(Step::Load, index);
+            first(&mut world);
+            let met = world.meet(step, credential);
             if met.fault == Some(Fault::CrashBefore) {
                 world.crash();
             }
@@ -266,6 +260,24 @@ impl Journal for SimJournal {
         self.life.gate().await;
         wait(met.there).await;
         self.life.gate().await;
+        met
+    }
+}
+
+#[async_trait]
+impl Journal for SimJournal {
+    fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    async fn load(&self, credential: &CredentialName) -> Result<Option<Row>, JournalError> {
+        let index = index_of(credential);
+        let met = self
+            .reach(index, Step::Load, |world| {
+                let memo = world.record.memo(credential);
+                world.begin_turn(index, memo);
+            })
+            .await;
         if met.fault == Some(Fault::JournalUnwritable) {
             self.sim.world().actors[index].hands.clear();
             return Err(JournalError::Unusable("disk I/O error".to_owned()));
@@ -282,22 +294,10 @@ impl Journal for SimJournal {
     }
 
     async fn save(&self, save: Save) -> Result<u64, JournalError> {
-        self.life.gate().await;
         let credential = index_of(&save.credential);
         let frozen = self.clock.frozen().is_some();
-        let met = {
-            let mut world = self.sim.world();
-            world.intends(credential, &save, frozen);
-            let met = world.meet(step_of(&save), credential);
-            if met.fault == Some(Fault::CrashBefore) {
-                world.crash();
-            }
-            met
-        };
-        self.life.gate().await;
-        wait(met.there).await;
         // A commit that the process did not live to see may be lost.
-        self.life.gate().await;
+        let met = self.reach(credential, step_of(&save), |world| world.intends(credential, &save, frozen)).await;
         if met.fault == Some(Fault::JournalUnwritable) {
             // The turn begins anew from what is recorded: what it held in memory is dropped.
             self.sim.world().actors[credential].hands.clear();

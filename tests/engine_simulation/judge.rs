@@ -1,14 +1,14 @@
 //! Where the promises are judged: at every request, at every landing, and as time passes. What is
 //! judged by is what truly is; the rules themselves are the oracle's.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rotad::rotation::{DeliveryId, RotationId};
 use rotad::secret::Secret;
 use rotad::sinks::{Payload, Version};
 
 use super::api::elsewhere;
-use super::claim::Claim;
+use super::claim::{Claim, Seen};
 use super::setup::organization_of;
 use super::world::{PLANTED, World};
 use crate::simulator::oracle::{Look, Memo, Scene};
@@ -33,24 +33,36 @@ impl World {
         let wrong = seen.wrongly_listed && self.knows_a_live_token(claim, &memo);
         let mut hands = self.actors[credential].hands.clone();
         hands.extend(&seen.held);
-        let scene = Scene {
-            credential,
-            now: self.now,
-            policy: &claim.policy,
-            memo: &memo,
-            tokens: &self.tokens,
-            places: &self.places,
-            looks: &seen.looks,
-            listed: seen.listed,
-            frozen: self.actors[credential].frozen,
-            in_hand: &hands,
-            another_organization: wrong,
-            permitted: true,
-        };
+        let scene = self.scene(claim, &seen, &memo, &hands, wrong);
         let verdict = if seen.unnoticed { Ok(()) } else { scene.mint(rotation) };
         drop(seen);
         self.tell(Some(credential), || format!("asks for a token: {rotation}"));
         self.judge(credential, verdict);
+    }
+
+    /// What the core's judges look at. `wrong`: the lists are another organization's, and that can be told.
+    fn scene<'s>(
+        &'s self,
+        claim: &'s Claim,
+        seen: &'s Seen,
+        memo: &'s Memo,
+        in_hand: &'s BTreeMap<RotationId, usize>,
+        wrong: bool,
+    ) -> Scene<'s> {
+        Scene {
+            credential: claim.credential,
+            now: self.now,
+            policy: &claim.policy,
+            memo,
+            tokens: &self.tokens,
+            places: &self.places,
+            looks: &seen.looks,
+            listed: seen.listed,
+            frozen: self.actors[claim.credential].frozen,
+            in_hand,
+            another_organization: wrong,
+            permitted: true,
+        }
     }
 
     /// Whether the other organization could have been told from ours: by a token of the credential that
@@ -91,20 +103,7 @@ impl World {
         let rotation = self.tokens[index].name.rotation;
         let never_left = self.never_left.get(&index) == Some(&claim.life.id) && !memo.attempted.contains(&rotation);
         let wrong = seen.wrongly_listed && self.knows_a_live_token(claim, &memo);
-        let scene = Scene {
-            credential,
-            now: self.now,
-            policy: &claim.policy,
-            memo: &memo,
-            tokens: &self.tokens,
-            places: &self.places,
-            looks: &seen.looks,
-            listed: seen.listed,
-            frozen: self.actors[credential].frozen,
-            in_hand: &seen.held,
-            another_organization: wrong,
-            permitted: true,
-        };
+        let scene = self.scene(claim, &seen, &memo, &seen.held, wrong);
         let verdict = scene.revocation(rotation, index, never_left && !wrong);
         drop(seen);
         self.tell(Some(credential), || format!("asks to revoke t{index} of {rotation}"));

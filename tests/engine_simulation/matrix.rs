@@ -3,58 +3,53 @@
 
 use std::collections::BTreeMap;
 
-/// What a credential is at when a fault comes: a call to the journal, the API or a place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Step {
-    /// Between two turns.
-    Idle,
-    /// The row is loaded at the begin of a turn.
-    Load,
-    List,
-    /// A first look at a place.
-    Read,
-    /// The intent to rotate is saved.
-    Intend,
-    Issue,
-    /// What became of the request for a token is saved.
-    Record,
-    Verify,
-    /// "Attempted" is saved.
-    Attempt,
-    Write,
-    /// A look after a write of the same turn.
-    ReadBack,
-    /// "Confirmed" is saved.
-    Confirm,
-    /// The intent to revoke is saved.
-    IntendRevocation,
-    Revoke,
-    /// What became of the revocation is saved.
-    RecordRevocation,
-    /// Any other save: a write's answer, what a look taught, when to wake.
-    Note,
+/// An enum, and the list of all its variants in their order.
+macro_rules! listed {
+    ($(#[$about:meta])* $name:ident { $($(#[$variant_about:meta])* $variant:ident,)* }) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name { $($(#[$variant_about])* $variant,)* }
+
+        impl $name {
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+        }
+    };
+}
+
+listed! {
+    /// What a credential is at when a fault comes: a call to the journal, the API or a place.
+    Step {
+        /// Between two turns.
+        Idle,
+        /// The row is loaded at the begin of a turn.
+        Load,
+        List,
+        /// A first look at a place.
+        Read,
+        /// The intent to rotate is saved.
+        Intend,
+        Issue,
+        /// What became of the request for a token is saved.
+        Record,
+        Verify,
+        /// "Attempted" is saved.
+        Attempt,
+        Write,
+        /// A look after a write of the same turn.
+        ReadBack,
+        /// "Confirmed" is saved.
+        Confirm,
+        /// The intent to revoke is saved.
+        IntendRevocation,
+        Revoke,
+        /// What became of the revocation is saved.
+        RecordRevocation,
+        /// Any other save: a write's answer, what a look taught, when to wake.
+        Note,
+    }
 }
 
 impl Step {
-    pub const ALL: [Self; 16] = [
-        Self::Idle,
-        Self::Load,
-        Self::List,
-        Self::Read,
-        Self::Intend,
-        Self::Issue,
-        Self::Record,
-        Self::Verify,
-        Self::Attempt,
-        Self::Write,
-        Self::ReadBack,
-        Self::Confirm,
-        Self::IntendRevocation,
-        Self::Revoke,
-        Self::RecordRevocation,
-        Self::Note,
-    ];
-
     pub fn title(self) -> &'static str {
         match self {
             Self::Idle => "idle",
@@ -101,55 +96,56 @@ impl Step {
     }
 }
 
-/// A kind of fault or of outside change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Fault {
-    /// The process ends before the call leaves it, or before the save is made.
-    CrashBefore,
-    /// The process ends while the call is under way; what it asked for happens after its end.
-    CrashUnderWay,
-    /// The call was carried out, or the save is durable, and the process ends without having heard so.
-    CrashAfter,
-    /// SIGTERM; started again.
-    Stopped,
-    JournalUnwritable,
-    JournalLost,
-    JournalRestored,
-    Throttled,
-    ThrottledUntil,
-    Unavailable,
-    Unauthorized,
-    Unreachable,
-    TimedOutNotDone,
-    TimedOutDone,
-    DoneLate,
-    Slow,
-    Rejected,
-    NameTaken,
-    NoSuchAccount,
-    TtlDropped,
-    TypeDropped,
-    Disproved,
-    Lags,
-    PageMissing,
-    WrongOrganization,
-    RolledBack,
-    ChangedByHand,
-    Wiped,
-    ScheduledForDeletion,
-    OwnedByOther,
-    RevokedByHand,
-    SecondInstallation,
-    DeliveriesChanged,
-    TimesChanged,
-    CredentialRemoved,
-    ClockAMinuteAhead,
-    ClockAMinuteBack,
-    ClockAnHourAhead,
-    ClockAnHourBack,
-    ClockAYearAhead,
-    ClockAYearBack,
-    Suspended,
+listed! {
+    /// A kind of fault or of outside change.
+    Fault {
+        /// The process ends before the call leaves it, or before the save is made.
+        CrashBefore,
+        /// The process ends while the call is under way; what it asked for happens after its end.
+        CrashUnderWay,
+        /// The call was carried out, or the save is durable, and the process ends without having heard so.
+        CrashAfter,
+        /// SIGTERM; started again.
+        Stopped,
+        JournalUnwritable,
+        JournalLost,
+        JournalRestored,
+        Throttled,
+        ThrottledUntil,
+        Unavailable,
+        Unauthorized,
+        Unreachable,
+        TimedOutNotDone,
+        TimedOutDone,
+        DoneLate,
+        Slow,
+        Rejected,
+        NameTaken,
+        NoSuchAccount,
+        TtlDropped,
+        TypeDropped,
+        Disproved,
+        Lags,
+        PageMissing,
+        WrongOrganization,
+        RolledBack,
+        ChangedByHand,
+        Wiped,
+        ScheduledForDeletion,
+        OwnedByOther,
+        RevokedByHand,
+        SecondInstallation,
+        DeliveriesChanged,
+        TimesChanged,
+        CredentialRemoved,
+        ClockAMinuteAhead,
+        ClockAMinuteBack,
+        ClockAnHourAhead,
+        ClockAnHourBack,
+        ClockAYearAhead,
+        ClockAYearBack,
+        Suspended,
+    }
 }
 
 /// A class of faults, which can be switched off while a failing seed is made smaller.
@@ -181,54 +177,6 @@ impl Class {
 }
 
 impl Fault {
-    pub const ALL: [Self; 42] = {
-        use Fault::*;
-        [
-            CrashBefore,
-            CrashUnderWay,
-            CrashAfter,
-            Stopped,
-            JournalUnwritable,
-            JournalLost,
-            JournalRestored,
-            Throttled,
-            ThrottledUntil,
-            Unavailable,
-            Unauthorized,
-            Unreachable,
-            TimedOutNotDone,
-            TimedOutDone,
-            DoneLate,
-            Slow,
-            Rejected,
-            NameTaken,
-            NoSuchAccount,
-            TtlDropped,
-            TypeDropped,
-            Disproved,
-            Lags,
-            PageMissing,
-            WrongOrganization,
-            RolledBack,
-            ChangedByHand,
-            Wiped,
-            ScheduledForDeletion,
-            OwnedByOther,
-            RevokedByHand,
-            SecondInstallation,
-            DeliveriesChanged,
-            TimesChanged,
-            CredentialRemoved,
-            ClockAMinuteAhead,
-            ClockAMinuteBack,
-            ClockAnHourAhead,
-            ClockAnHourBack,
-            ClockAYearAhead,
-            ClockAYearBack,
-            Suspended,
-        ]
-    };
-
     /// The class that the fault belongs to when it comes at `step`.
     pub fn class(self, step: Step) -> Class {
         use Fault::*;

@@ -7,6 +7,7 @@ use rotad::rotation::{Action, Conditions, DeliveryId, InstallationId, Limits, Po
 use super::chooser::{Alternative, Chooser};
 use super::faults::Kind;
 use super::state::{Flight, Journal, Model, Row, SWEEP, Site, State};
+use crate::simulator::in_words;
 use crate::simulator::oracle::{Look, Memo, Scene, Violation};
 use crate::simulator::world::{MINUTE, Ms, SECOND, ms_of};
 
@@ -253,15 +254,7 @@ impl<'m, 'c> Run<'m, 'c> {
             held.journal.mark = moment;
         }
         for entry in entries {
-            self.tell(|| {
-                let ids = [
-                    entry.rotation.map(|id| id.to_string()),
-                    entry.token.map(|id| id.0),
-                    entry.delivery.map(|id| id.to_string()),
-                ];
-                let ids: Vec<String> = ids.into_iter().flatten().collect();
-                format!("  journal: {} {} {}", entry.what.as_str(), ids.join(" "), entry.detail.unwrap_or_default())
-            });
+            self.tell(|| format!("  journal: {}", in_words(entry)));
         }
     }
 

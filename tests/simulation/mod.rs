@@ -18,6 +18,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use coverage::Coverage;
 use oracle::Violation;
+use rotad::rotation::Entry;
 use setup::Setup;
 use sim::Sim;
 
@@ -77,6 +78,13 @@ pub fn explain(seed: u64, shape: &Shape) -> String {
         text.push('\n');
     }
     text + &format!("seed {seed}: {} broken at {}: {}", violation.promise, clock(violation.at), violation.detail)
+}
+
+/// What was recorded, for a trace.
+pub fn in_words(entry: Entry) -> String {
+    let ids = [entry.rotation.map(|id| id.to_string()), entry.token.map(|id| id.0), entry.delivery.map(|id| id.to_string())];
+    let ids: Vec<String> = ids.into_iter().flatten().collect();
+    format!("{} {} {}", entry.what.as_str(), ids.join(" "), entry.detail.unwrap_or_default())
 }
 
 pub fn clock(at: world::Ms) -> String {

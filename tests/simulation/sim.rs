@@ -8,6 +8,7 @@ use rotad::rotation::{
 };
 
 use super::coverage::{Coverage, During, Fault};
+use super::in_words;
 use super::oracle::{Look, Memo, Scene, Violation};
 use super::process::{Clocks, Journal, PerMinute, Process, Row};
 use super::rng::Rng;
@@ -479,15 +480,7 @@ impl<'a> Sim<'a> {
             if let (Happened::Rebuilt, Some(token)) = (entry.what, &entry.token) {
                 self.adopted.insert(token_index(token));
             }
-            self.tell(|| {
-                let ids = [
-                    entry.rotation.map(|id| id.to_string()),
-                    entry.token.map(|id| id.0),
-                    entry.delivery.map(|id| id.to_string()),
-                ];
-                let ids: Vec<String> = ids.into_iter().flatten().collect();
-                format!("c{credential} journal: {} {} {}", entry.what.as_str(), ids.join(" "), entry.detail.unwrap_or_default())
-            });
+            self.tell(|| format!("c{credential} journal: {}", in_words(entry)));
         }
         true
     }

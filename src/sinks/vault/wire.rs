@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::{Auth, Config, files};
+use crate::json::Object;
 use crate::rotation::{Failed, Reason};
 use crate::secret::{Secret, presentable};
 
@@ -127,9 +128,7 @@ impl Answer {
     }
 
     fn complaint(&self) -> Complaint {
-        // An array would be taken for an object with its items for the fields: `[[]]` for Vault's way to say "nothing here".
-        let is_object = self.body.trim_ascii_start().starts_with(b"{");
-        serde_json::from_slice(&self.body).ok().filter(|_| is_object).unwrap_or_default()
+        serde_json::from_slice(&self.body).map(|Object(complaint)| complaint).unwrap_or_default()
     }
 
     /// The server's own error messages in one line, not to be shown as they are; empty where it gave none.
