@@ -247,6 +247,22 @@ async fn every_file_of_a_journal_is_for_its_owner_alone() {
     assert_eq!(names, ["journal.db", "journal.db-shm", "journal.db-wal", "journal.db.lock"]);
 }
 
+#[tokio::test]
+async fn a_closed_journal_is_one_file() {
+    // Two threads end at the same time: whichever comes first.
+    for number in 0..200 {
+        let (directory, path) = in_directory();
+        let journal = open(&path).unwrap();
+        journal.save(save(&format!("c{number}"), None, "{}")).await.unwrap();
+        journal.load(&name("c0")).await.unwrap();
+        journal.close().await;
+        let left = std::fs::read_dir(directory.path()).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+        let mut left: Vec<String> = left.collect();
+        left.sort();
+        assert_eq!(left, ["journal.db", "journal.db.lock"], "the {number}th time");
+    }
+}
+
 #[test]
 fn a_journal_that_can_not_be_is_refused_with_what_to_do() {
     let (directory, path) = in_directory();

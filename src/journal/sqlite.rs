@@ -82,11 +82,15 @@ impl SqliteJournal {
         writer.prove_writable()?;
         // The lock goes last: it must outlive both connections.
         let held = (Arc::clone(&lock), Arc::clone(&alive));
+        let (reads, reader_gone) = std::sync::mpsc::channel();
         let writing = spawn("journal-writer", &path, move || {
             writer.run(jobs);
+            // The last connection to close takes the log away, but only one that may write: what is left is one file.
+            let _ = reader_gone.recv();
+            drop(writer);
             drop(held);
         })?;
-        let (queries, reading) = spawn_reader(reader, &path, Some(lock), alive)?;
+        let (queries, reading) = spawn_reader(reader, &path, Some((lock, reads)), alive)?;
         Ok(Self {
             identity,
             path,
@@ -346,7 +350,7 @@ type Reader = (mpsc::Sender<Query>, JoinHandle<()>);
 fn spawn_reader(
     connection: Connection,
     path: &Path,
-    lock: Option<Arc<Lock>>,
+    held: Option<(Arc<Lock>, std::sync::mpsc::Sender<()>)>,
     alive: Arc<watch::Sender<()>>,
 ) -> Result<Reader, JournalError> {
     let (queries, mut jobs) = mpsc::channel::<Query>(QUEUE_MAX);
@@ -356,7 +360,7 @@ fn spawn_reader(
         }
         // In this order: the lock must outlive the connection, and whoever waits must find it released.
         drop(connection);
-        drop(lock);
+        drop(held);
         drop(alive);
     })?;
     Ok((queries, thread))

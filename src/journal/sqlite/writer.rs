@@ -50,7 +50,7 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Writes until every sender is gone and the queue is empty.
-    pub(super) fn run(self, mut jobs: mpsc::Receiver<Job>) {
+    pub(super) fn run(&self, mut jobs: mpsc::Receiver<Job>) {
         let mut batch = Vec::with_capacity(BATCH_MAX);
         while let Some(job) = jobs.blocking_recv() {
             batch.push(job);
