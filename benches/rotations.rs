@@ -43,9 +43,9 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// As many turns as the engine runs at once.
 const IN_FLIGHT: usize = 64;
 /// Enough that the window does not see their end.
-const CREDENTIALS: usize = 8_000;
+const CREDENTIALS: usize = 20_000;
 /// How long the first tokens may take, before the schedule makes every credential due at once.
-const SET_UP: SignedDuration = SignedDuration::from_secs(30);
+const SET_UP: SignedDuration = SignedDuration::from_secs(50);
 /// From when all are due until the window: the first grace periods are over by then.
 const LEAD_IN: Duration = Duration::from_secs(2);
 const GRACE: SignedDuration = SignedDuration::from_millis(500);

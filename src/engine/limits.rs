@@ -196,8 +196,16 @@ mod tests {
     #[test]
     fn a_restart_gives_no_second_minutes_permits() {
         let line = |millis: i64, what| {
-            let entry =
-                Entry { at: at(millis).wall, what, rotation: None, token: None, delivery: None, reason: None, detail: None };
+            let entry = Entry {
+                at: at(millis).wall,
+                what,
+                rotation: None,
+                token: None,
+                delivery: None,
+                reason: None,
+                detail: None,
+                by: None,
+            };
             HistoryLine { credential: "etl".parse().unwrap(), entry }
         };
         let history: Vec<HistoryLine> = (0..10)

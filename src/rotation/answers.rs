@@ -43,6 +43,7 @@ impl Turn<'_> {
                 if *account == self.policy.account {
                     self.count(&tokens);
                 }
+                self.match_ordered(account, &tokens, now);
                 self.match_list(account, &tokens, now);
                 let unknown_to_us = |token: &ListedToken| {
                     self.names().rotation(token).is_some_and(|id| !self.credential.rotations.contains_key(&id))
@@ -494,10 +495,20 @@ impl Turn<'_> {
     pub fn revoked(&mut self, id: RotationId, outcome: RevokeOutcome, now: Moment) {
         match outcome {
             RevokeOutcome::Gone => {
-                let Some(rotation) = self.credential.rotations.remove(&id) else { return };
+                let Some(rotation) = self.credential.rotations.get_mut(&id) else { return };
+                let token = rotation.token.as_ref().map(|token| token.id.clone());
+                // A person had it revoked although it is served: as if someone else had. It is replaced at once.
+                rotation.vanished = true;
+                let served = self.credential.deliveries.values().any(|known| known.confirmed == Some(id));
+                if !served && self.credential.latest().is_none_or(|(latest, _)| latest != id) {
+                    self.credential.rotations.remove(&id);
+                }
+                if let Some(token) = &token {
+                    self.credential.orders.revoke.remove(token);
+                }
                 self.entry(now, Happened::Revoked, |entry| {
                     entry.rotation = Some(id);
-                    entry.token = rotation.token.map(|token| token.id);
+                    entry.token = token;
                 });
             }
             RevokeOutcome::Failed(failed) => {

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::backoff::Backoff;
+use super::order::Orders;
 use super::outcome::Failed;
 use super::words::{Account, CredentialName, DeliveryId, Fingerprint, Moment, RotationId, TokenId};
 
@@ -78,6 +79,9 @@ pub struct Credential {
     pub last_success_at: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocked: Option<Block>,
+    /// What persons ordered and is not done yet.
+    #[serde(default, skip_serializing_if = "Orders::is_empty")]
+    pub orders: Orders,
     /// Rotations that a delivery shows, that the journal does not know and that complete lists lack,
     /// each with the time of the first such list.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

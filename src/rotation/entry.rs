@@ -60,6 +60,11 @@ pub enum Happened {
     Unblocked,
     /// A schedule, a window, a limit or a freeze was passed over, since the token would have expired.
     DeadlineForced,
+    /// A person ordered something; the detail says what, `by` who.
+    Ordered,
+    /// An order came to its end without effect; the detail says why.
+    OrderEnded,
+    PauseEnded,
 }
 
 impl Happened {
@@ -98,6 +103,9 @@ impl Happened {
             Self::Blocked => "blocked",
             Self::Unblocked => "unblocked",
             Self::DeadlineForced => "deadline_forced",
+            Self::Ordered => "ordered",
+            Self::OrderEnded => "order_ended",
+            Self::PauseEnded => "pause_ended",
         }
     }
 
@@ -117,6 +125,8 @@ impl Happened {
                 | Self::Found
                 | Self::DeliveryAdded
                 | Self::Unblocked
+                | Self::Ordered
+                | Self::PauseEnded
         )
     }
 }
@@ -137,4 +147,7 @@ pub struct Entry {
     /// A sentence for people, without a secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// Who ordered it: a user of this machine, by number and name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }

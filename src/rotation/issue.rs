@@ -24,6 +24,33 @@ pub struct Due {
     pub at: Timestamp,
     /// The deadline has passed: schedule, window, limits and freezes give way.
     pub urgent: bool,
+    pub why: Why,
+}
+
+/// Why a new token is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// There is none yet.
+    First,
+    Schedule,
+    /// Its expiry comes before the schedule's next time, or a delivery can't be written.
+    Deadline,
+    /// It vanished, or a delivery is empty and no other can supply it.
+    Gone,
+    /// A person asked for it.
+    Ordered,
+}
+
+impl Why {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Schedule => "schedule",
+            Self::Deadline => "deadline",
+            Self::Gone => "gone",
+            Self::Ordered => "ordered",
+        }
+    }
 }
 
 /// `expiry - grace - margin` of a token: the last safe moment to have rotated.
@@ -31,16 +58,24 @@ pub fn deadline(expires_at: Timestamp, policy: &Policy) -> Timestamp {
     expires_at.checked_sub(policy.grace + policy.margin()).unwrap_or(Timestamp::MIN)
 }
 
-/// When the newest token is due to be replaced by schedule, window or deadline alone.
+/// When the newest token is due to be replaced by schedule, window, deadline and orders alone.
 pub fn due_by_time(credential: &Credential, policy: &Policy, now: Timestamp) -> Option<Due> {
     let (latest, rotation) = credential.latest()?;
     let mut deadline = deadline(rotation.token.as_ref()?.expires_at, policy);
     if broken(Breakage::DeadlineIgnored) {
         deadline = Timestamp::MAX;
     }
-    if deadline <= now {
-        return Some(Due { at: deadline, urgent: true });
+    let pause = credential.orders.pause(now);
+    if let Some(pause) = pause.filter(|pause| pause.let_expire) {
+        deadline = deadline.max(pause.until);
     }
+    if deadline <= now {
+        return Some(Due { at: deadline, urgent: true, why: Why::Deadline });
+    }
+    if credential.orders.rotate_after.is_some_and(|after| after >= latest) {
+        return Some(Due { at: now, urgent: false, why: Why::Ordered });
+    }
+    let at_deadline = Due { at: deadline, urgent: false, why: Why::Deadline };
     let undelivered = policy.deliveries.keys().any(|id| {
         let Some(known) = credential.deliveries.get(id) else { return true };
         let unwritable = known.trouble.as_ref().is_some_and(|trouble| trouble.writing);
@@ -56,7 +91,7 @@ pub fn due_by_time(credential: &Credential, policy: &Policy, now: Timestamp) -> 
     let homeless = credential.deliveries.values().any(|known| confirmed(&known))
         && !credential.deliveries.values().filter(confirmed).any(holds);
     if undelivered && !homeless {
-        return Some(Due { at: deadline, urgent: false });
+        return Some(at_deadline);
     }
     // The API's clock, since ours may have been wrong when the rotation was intended.
     let created_at = rotation.token.as_ref()?.created_at;
@@ -66,7 +101,8 @@ pub fn due_by_time(credential: &Credential, policy: &Policy, now: Timestamp) -> 
         basis = basis.max(now.checked_sub(window).unwrap_or(basis));
     }
     let scheduled = policy.schedule.next_after(basis).unwrap_or(deadline);
-    Some(Due { at: scheduled.min(deadline), urgent: false })
+    let scheduled = pause.map_or(scheduled, |pause| scheduled.max(pause.until));
+    Some(if scheduled < deadline { Due { at: scheduled, urgent: false, why: Why::Schedule } } else { at_deadline })
 }
 
 impl Turn<'_> {
@@ -138,16 +174,18 @@ impl Turn<'_> {
     }
 
     pub(super) fn due(&self, now: Moment) -> Due {
-        let at_once = Due { at: now.wall, urgent: false };
-        let Some((latest, rotation)) = self.credential.latest() else { return at_once };
+        // A pause that lets tokens expire puts off even what a consumer can't do without.
+        let put_off = self.credential.orders.pause(now.wall).filter(|pause| pause.let_expire).map(|pause| pause.until);
+        let at_once = |why| Due { at: put_off.unwrap_or(now.wall), urgent: false, why };
+        let Some((latest, rotation)) = self.credential.latest() else { return at_once(Why::First) };
         let unwritable = |known: &Delivery| known.trouble.as_ref().is_some_and(|trouble| trouble.writing);
         if broken(Breakage::FailedDeliveryMints) && self.credential.deliveries.values().any(unwritable) {
-            return at_once;
+            return at_once(Why::Schedule);
         }
         if broken(Breakage::DueAtStart) && now.steady.since(self.facts.process_since.steady) < SignedDuration::from_secs(60) {
-            return at_once;
+            return at_once(Why::Schedule);
         }
-        let by_time = due_by_time(&self.credential, self.policy, now.wall).unwrap_or(at_once);
+        let by_time = due_by_time(&self.credential, self.policy, now.wall).unwrap_or_else(|| at_once(Why::First));
         if by_time.urgent
             && self.frozen
             && let Some(due) = self.due_by_its_age(rotation, now)
@@ -155,7 +193,7 @@ impl Turn<'_> {
             return due;
         }
         if !by_time.urgent && (rotation.vanished || self.is_gone(latest, rotation, now)) {
-            return at_once;
+            return at_once(Why::Gone);
         }
         by_time
     }
@@ -166,7 +204,7 @@ impl Turn<'_> {
     fn due_by_its_age(&self, rotation: &Rotation, now: Moment) -> Option<Due> {
         let asked_at = rotation.intended_at.wall;
         let at = deadline(asked_at.checked_add(self.policy.ttl).ok()?, self.policy);
-        (asked_at <= now.wall && now.wall < at).then_some(Due { at, urgent: false })
+        (asked_at <= now.wall && now.wall < at).then_some(Due { at, urgent: false, why: Why::Deadline })
     }
 
     /// S7's exception: a delivery holds nothing, and no other place can supply the value.

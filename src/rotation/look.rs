@@ -54,6 +54,7 @@ impl Turn<'_> {
     pub(super) fn tidy(&mut self, now: Moment) {
         self.take_name(now);
         self.take_deliveries(now);
+        self.tidy_orders(now);
         let tag = self.policy.schedule.tag();
         // The moment of a change is noted by clocks that were compared; till then only deadlines count.
         if self.credential.schedule_tag != tag && !self.frozen {
@@ -153,6 +154,9 @@ impl Turn<'_> {
         for (id, what) in ended {
             let Some(rotation) = self.credential.rotations.remove(&id) else { continue };
             self.in_hand.remove(&id);
+            if let Some(token) = &rotation.token {
+                self.credential.orders.revoke.remove(&token.id);
+            }
             if self.credential.settled.is_some_and(|settled| settled.rotation == id) {
                 self.credential.settled = None;
             }

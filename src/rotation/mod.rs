@@ -12,6 +12,7 @@ mod entry;
 mod issue;
 mod judge;
 mod look;
+mod order;
 mod outcome;
 mod policy;
 mod rebuild;
@@ -22,7 +23,8 @@ mod words;
 
 pub use credential::{Attempt, Block, Blocked, Credential, Delivery, ProcessId, Rotation, Seen, Settled, Stage, Token, Trouble};
 pub use entry::{Entry, Happened};
-pub use issue::{Due, deadline, due_by_time};
+pub use issue::{Due, Why, deadline, due_by_time};
+pub use order::{EvenIfServed, Order, Orders, Pause, REASON_MAX};
 pub use outcome::{
     Failed, IssueOutcome, IssueRequest, IssuedToken, ListOutcome, ListedToken, ReadOutcome, Reason, RevokeOutcome, Shows, Verify,
     VerifyOutcome, WriteOutcome,

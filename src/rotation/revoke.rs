@@ -7,6 +7,7 @@ use super::breakage::{Breakage, broken};
 use super::credential::{Blocked, Rotation, Stage};
 use super::entry::Happened;
 use super::judge::{Judged, judge};
+use super::order::EvenIfServed;
 use super::turn::{Action, Conditions, Limits, Turn};
 use super::words::{DeliveryId, Moment, RotationId};
 
@@ -21,6 +22,8 @@ enum Hold {
     Free,
     /// Its value never left this process: nothing can serve it.
     Exempt,
+    /// A person ordered it, whatever serves it.
+    Ordered,
     Until(Timestamp),
     /// Until something else changes.
     Held,
@@ -39,7 +42,7 @@ impl Turn<'_> {
                     self.wake_at(at);
                     continue;
                 }
-                Hold::Free | Hold::Exempt => {}
+                Hold::Free | Hold::Exempt | Hold::Ordered => {}
             }
             if broken(Breakage::RevocationGivenUp) && rotation.backoff.failures > 0 {
                 continue;
@@ -90,8 +93,13 @@ impl Turn<'_> {
             Stage::Unfit if self.never_left(rotation) => return Hold::Exempt,
             Stage::Unfit | Stage::Orphaned | Stage::Issued { .. } => {}
         }
+        // A person's order: the grace period of S2 and S3's record are not needed, S1 may yield too.
+        let ordered = self.credential.orders.revokes(rotation);
+        if ordered == Some(EvenIfServed(true)) {
+            return Hold::Ordered;
+        }
         // S3: only what this journal recorded.
-        if rotation.adopted && !broken(Breakage::AdoptedRevoked) {
+        if rotation.adopted && ordered.is_none() && !broken(Breakage::AdoptedRevoked) {
             return Hold::Held;
         }
         if conditions.frozen && !broken(Breakage::FreezeIgnored) {
@@ -112,7 +120,7 @@ impl Turn<'_> {
         let Some(settled) = self.credential.settled.filter(|settled| settled.rotation > id) else { return Hold::Held };
         let grace = if broken(Breakage::GraceShortened) { self.policy.grace } else { settled.grace.max(self.policy.grace) };
         let left = grace - now.steady.since(settled.since.steady);
-        if left.is_positive() && !broken(Breakage::GraceIgnored) {
+        if left.is_positive() && ordered.is_none() && !broken(Breakage::GraceIgnored) {
             return Hold::Until(now.wall + left);
         }
         // S1: no write of it may still land, and every delivery shows that later rotation now.
@@ -161,7 +169,9 @@ impl Turn<'_> {
     /// Whether `Action::Revoke` may still be sent. It is saved before, which takes as long as the disk
     /// does, and the process may have been suspended meanwhile: what was read back before that is stale.
     pub fn may_still_revoke(&self, rotation: RotationId, now: Moment) -> bool {
-        let exempt = self.credential.rotations.get(&rotation).is_some_and(|rotation| self.never_left(rotation));
+        let exempt = self.credential.rotations.get(&rotation).is_some_and(|rotation| {
+            self.never_left(rotation) || self.credential.orders.revokes(rotation) == Some(EvenIfServed(true))
+        });
         exempt || self.stale_read_back(now).is_none()
     }
 }

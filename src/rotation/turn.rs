@@ -280,7 +280,8 @@ impl<'a> Turn<'a> {
     }
 
     pub(super) fn entry(&mut self, now: Moment, what: Happened, fill: impl FnOnce(&mut Entry)) {
-        let mut entry = Entry { at: now.wall, what, rotation: None, token: None, delivery: None, reason: None, detail: None };
+        let mut entry =
+            Entry { at: now.wall, what, rotation: None, token: None, delivery: None, reason: None, detail: None, by: None };
         fill(&mut entry);
         self.entries.push(entry);
     }

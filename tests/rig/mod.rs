@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use rotad::rotation::{
     Account, Action, Blocked, Conditions, Credential, DeliveryId, DeliveryPolicy, Facts, Failed, Fingerprint, Happened,
-    InstallationId, IssueOutcome, IssuedToken, Limits, ListOutcome, ListedToken, Mode, Moment, Owner, Policy, ProcessId,
+    InstallationId, IssueOutcome, IssuedToken, Limits, ListOutcome, ListedToken, Mode, Moment, Order, Owner, Policy, ProcessId,
     ReadOutcome, Reason, RevokeOutcome, RotationId, Schedule, Shows, Steady, TokenId, TokenName, TokenType, Turn, Verify,
     VerifyOutcome, WriteOutcome,
 };
@@ -169,6 +169,18 @@ impl Rig {
         self.facts.process_since = self.moment();
         self.hand.clear();
         self.stored = self.stored.as_ref().map(|state| serde_json::from_str(&serde_json::to_string(state).unwrap()).unwrap());
+    }
+
+    /// Takes a person's order into the state, as a turn does at its begin, and saves it.
+    pub fn order(&mut self, order: &Order) -> Result<(), String> {
+        let policy = self.policy.clone();
+        let mut turn = Turn::begin(self.stored.clone(), &policy, self.facts, self.hand.clone(), self.moment());
+        turn.obey(order, "0 (root)", self.moment())?;
+        if let Some((state, entries)) = turn.unsaved() {
+            self.stored = Some(state.clone());
+            self.entries.extend(entries.iter().map(|entry| entry.what));
+        }
+        Ok(())
     }
 
     /// One turn, to its end; gives the second at which the next one is asked for.

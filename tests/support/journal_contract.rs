@@ -53,7 +53,7 @@ pub fn at(second: i64) -> Timestamp {
 }
 
 pub fn entry(second: i64, what: Happened) -> Entry {
-    Entry { at: at(second), what, rotation: None, token: None, delivery: None, reason: None, detail: None }
+    Entry { at: at(second), what, rotation: None, token: None, delivery: None, reason: None, detail: None, by: None }
 }
 
 pub fn save(credential: &str, expected: Option<u64>, state: &str) -> Save {
