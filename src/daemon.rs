@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use anyhow::Context;
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{debug, error, info, warn};
 
 use crate::clock::Clock;
 use crate::config::{Config, Journal as JournalPlace};
-use crate::engine::{BlastRadius, Engine, Handle, Parts, Scheduler, Witness, kernel_random};
+use crate::control::{self, Asked, OrderRequest, Taken};
+use crate::engine::{BlastRadius, Engine, Handle, Ordered, Parts, Scheduler, Witness, kernel_random};
 use crate::fail_point::{self, Point};
 use crate::fleet::{Fleet, Surroundings};
 use crate::journal::{CLOCK_MARK, Journal, SqliteJournal};
@@ -41,6 +42,9 @@ pub struct Daemon {
     stop: watch::Sender<bool>,
     scheduler: JoinHandle<()>,
     web: JoinHandle<()>,
+    /// Commands from the control socket; `None` where none is configured.
+    asked: Option<mpsc::Receiver<Asked>>,
+    control: Option<JoinHandle<()>>,
     pruned_at: Option<Timestamp>,
 }
 
@@ -66,14 +70,23 @@ impl Daemon {
         let engine = Arc::new(Engine::new(parts));
         let server = bind(&config, &clock, &metrics, &board).await?;
         let addresses = server.addresses().to_vec();
+        let control = match &config.server.control {
+            Some(path) => Some(control::Server::bind(path, config.server.control_group.as_deref())?),
+            None => None,
+        };
         let (mut scheduler, handle) = Scheduler::new(engine.clone(), fleet.clone());
         scheduler.load().await.context("the journal can't be read")?;
         fail_point::pass(Point::ScheduleLoaded);
         board.configuration_loaded(clock.now().wall);
         let (stop, stopped) = watch::channel(false);
         let web = tokio::spawn(server.run(stopped.clone()));
+        let (control, asked) = match control {
+            Some((server, asked)) => (Some(tokio::spawn(server.run(stopped.clone()))), Some(asked)),
+            None => (None, None),
+        };
         let scheduler = tokio::spawn(scheduler.run(stopped));
-        let mut daemon = Self { fleet, engine, surroundings, handle, addresses, stop, scheduler, web, pruned_at: None };
+        let pruned_at = None;
+        let mut daemon = Self { fleet, engine, surroundings, handle, addresses, stop, scheduler, web, asked, control, pruned_at };
         daemon.look_after().await;
         Ok(daemon)
     }
@@ -85,6 +98,46 @@ impl Daemon {
 
     pub fn config(&self) -> &Config {
         self.fleet.config()
+    }
+
+    /// The next command from the control socket; never, where there is none.
+    pub async fn asked(&mut self) -> Asked {
+        match &mut self.asked {
+            Some(asked) => match asked.recv().await {
+                Some(asked) => asked,
+                None => std::future::pending().await,
+            },
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Gives an order to each credential that it selects, and answers when all have taken or refused it.
+    pub fn order(&self, request: OrderRequest, by: String, answer: control::Answer) {
+        let selected = match request.selection.resolve(self.config()) {
+            Ok(selected) => selected,
+            Err(refusal) => {
+                let _ = answer.send(Err(refusal));
+                return;
+            }
+        };
+        info!(by, order = request.order.as_str(), credentials = selected.len(), "ordered");
+        let handle = self.handle.clone();
+        tokio::spawn(async move {
+            let mut waiting = Vec::new();
+            for credential in selected {
+                let (taken, answered) = oneshot::channel();
+                let ordered = Ordered { order: request.order.clone(), by: by.clone(), answer: taken };
+                handle.order(credential.clone(), ordered).await;
+                waiting.push((credential, answered));
+            }
+            let mut credentials = Vec::new();
+            for (credential, answered) in waiting {
+                let unrecorded = || Err("it could not be recorded, so it is not taken: the log says why".to_owned());
+                let refusal = answered.await.unwrap_or_else(|_| unrecorded()).err();
+                credentials.push(Taken { credential, refusal });
+            }
+            let _ = answer.send(Ok(credentials));
+        });
     }
 
     /// Puts another configuration in force. `automatic` when nobody asked for it.
@@ -169,6 +222,11 @@ impl Daemon {
         self.stop.send_replace(true);
         let _ = self.scheduler.await;
         let _ = self.web.await;
+        if let Some(control) = self.control {
+            // Who still waits for an answer is told that there will be none.
+            drop(self.asked);
+            let _ = control.await;
+        }
         let _ = self.engine.mark_clock().await;
         if tokio::time::timeout(CLOSE_MAX, self.engine.journal.close()).await.is_err() {
             warn!("the journal does not answer: it is left as a crash would leave it");

@@ -3,6 +3,7 @@
 pub mod clock; // the only reader of time
 pub mod fail_point; // where tests end the process; nothing in a production build
 pub mod hardening; // what the process gives up at its start
+pub mod identities; // names of users and groups
 pub mod json; // reading JSON of others
 pub mod rotation; // the core: pure, holds the promises
 pub mod secret; // a value that can't be printed
@@ -20,7 +21,9 @@ pub mod snapshot; // one read-only picture of everything
 pub mod engine; // scheduler, workers, limits
 pub mod fleet; // from the configuration to what the engine works with
 
+pub mod control; // commands over a Unix socket
 pub mod web; // metrics, health and status over HTTP
 
-pub mod cli;
-pub mod daemon; // all of it put together // the commands
+pub mod daemon; // all of it put together
+
+pub mod cli; // the commands

@@ -142,6 +142,7 @@ mod tests {
             delivery: Some(DeliveryId::new("file:/run/etl/token")),
             reason: Some(Reason::Forbidden),
             detail: Some("`/run/etl` can't be written".to_owned()),
+            by: None,
         }
     }
 

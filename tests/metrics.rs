@@ -251,6 +251,7 @@ fn a_line_of_the_history_is_counted_once_in_every_metric_that_it_belongs_to() {
         delivery: delivery.map(DeliveryId::new),
         reason,
         detail: None,
+        by: None,
     };
     metrics.happened(&entry(Happened::Intended, None, None));
     metrics.happened(&entry(Happened::Lost, Some(Reason::TimedOut), None));

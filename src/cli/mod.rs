@@ -4,8 +4,12 @@ mod check;
 mod config;
 #[cfg(feature = "stand-in")]
 mod demo;
+mod history;
+mod manual;
+mod order;
 mod run;
 mod status;
+mod watch;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -15,10 +19,11 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 
 use crate::clock::Clock;
-use crate::config::{self as configuration, Config};
+use crate::config::{self as configuration, Config, System, Unlooked};
 use crate::fleet::{Fleet, Surroundings};
 use crate::logging::{self, Format};
 use crate::metrics::Metrics;
+use crate::rotation::Order;
 use crate::snapshot::Board;
 
 /// Where the configuration is when neither `--config` nor `ROTAD_CONFIG` says.
@@ -60,12 +65,32 @@ enum Command {
     Check(check::Arguments),
     /// Show every credential: what it serves, what comes next, what needs a person
     Status(status::Arguments),
+    /// Show what happened: every step of every rotation
+    History(history::Arguments),
+    /// Replace tokens now, under the limits
+    Rotate(order::Rotate),
+    /// Issue nothing for a while; deliveries, revocations and alerts go on
+    Pause(order::Pause),
+    /// End a pause, overwrite what was rolled back, and try again now what waits
+    Resume(order::For),
+    /// Compare MotherDuck's list, the places and the journal now
+    Sweep(order::For),
+    /// Wait no longer for tokens that a place may serve which is not configured any more
+    Forget(order::Forget),
+    /// Revoke a token by its id
+    Revoke(order::Revoke),
+    /// Have the daemon read its configuration again, as SIGHUP does
+    Reload,
     /// Watch rotad at work, everything embedded: a local stand-in for the API, and a file
     #[cfg(feature = "stand-in")]
     Demo(demo::Arguments),
     /// Print a configuration to begin with
     #[command(subcommand)]
     Config(config::Command),
+    /// Print a script that completes commands in a shell
+    Completions(manual::Completions),
+    /// Print the manual page
+    Man(manual::Man),
     /// Run the local stand-in for MotherDuck's API alone
     #[cfg(feature = "stand-in")]
     #[command(hide = true)]
@@ -117,6 +142,19 @@ fn dispatch(arguments: Arguments) -> Result<(), Ended> {
         Command::Check(arguments) => check::run(&config, &arguments),
         Command::Status(arguments) => status::run(&config, &arguments),
         Command::Run(log) => run::run(&config, &log),
+        Command::History(arguments) => history::run(&config, &arguments),
+        Command::Rotate(arguments) => order::rotate(&config, &arguments),
+        Command::Pause(arguments) => order::pause(&config, &arguments),
+        Command::Resume(which) => order::simple(&config, &which, Order::Resume),
+        Command::Sweep(which) => order::simple(&config, &which, Order::Sweep),
+        Command::Forget(arguments) => order::forget(&config, &arguments),
+        Command::Revoke(arguments) => order::revoke(&config, &arguments),
+        Command::Reload => order::reload(&config),
+        Command::Completions(arguments) => {
+            manual::completions(&arguments);
+            Ok(())
+        }
+        Command::Man(arguments) => manual::man(&arguments),
         #[cfg(feature = "stand-in")]
         Command::Demo(arguments) => demo::run(&arguments),
         #[cfg(feature = "stand-in")]
@@ -126,7 +164,14 @@ fn dispatch(arguments: Arguments) -> Result<(), Ended> {
 
 /// The configuration, or every problem that it has.
 fn load(path: &Path) -> Result<Config, Ended> {
-    configuration::load(path, Clock::new().now().wall).map_err(|problems| Ended::Misused(problems.to_string()))
+    let world = System { now: Clock::new().now().wall };
+    configuration::load(path, &world).map_err(|problems| Ended::Misused(problems.to_string()))
+}
+
+/// The configuration for a command that reads no secret: whoever may open the socket may give orders.
+fn load_without_secrets(path: &Path) -> Result<Config, Ended> {
+    let world = Unlooked { now: Clock::new().now().wall };
+    configuration::load(path, &world).map_err(|problems| Ended::Misused(problems.to_string()))
 }
 
 /// The configured fleet for commands that only look.

@@ -10,6 +10,7 @@ use tracing::{error, info, warn};
 
 use super::{Ended, Log, block_on, load};
 use crate::config::{self, Config};
+use crate::control::What;
 use crate::daemon::{Daemon, LOOK_EVERY};
 use crate::engine::Witness;
 use crate::rotation::{CredentialName, Entry};
@@ -50,9 +51,17 @@ async fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
             biased;
             _ = signals.terminate.recv() => break info!("SIGTERM: stopping"),
             _ = signals.interrupt.recv() => break info!("SIGINT: stopping"),
-            _ = signals.hang_up.recv() => reload(&mut daemon, path, &mut seen, false).await,
-            _ = compare.tick() => reload(&mut daemon, path, &mut seen, true).await,
+            _ = signals.hang_up.recv() => drop(reload(&mut daemon, path, &mut seen, false).await),
+            _ = compare.tick() => drop(reload(&mut daemon, path, &mut seen, true).await),
             _ = look.tick() => daemon.look_after().await,
+            asked = daemon.asked() => match asked.what {
+                What::Order(request) => daemon.order(request, asked.by, asked.answer),
+                What::Reload => {
+                    info!(by = asked.by, "a reload was asked for");
+                    let outcome = reload(&mut daemon, path, &mut seen, false).await;
+                    let _ = asked.answer.send(outcome.map(|()| Vec::new()));
+                }
+            },
         }
     }
     daemon.stop().await;
@@ -61,13 +70,13 @@ async fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
 }
 
 /// Reads the configuration again. Automatically only if its content is another one than was seen
-/// last, so that a refused one is told once.
-async fn reload(daemon: &mut Daemon, path: &Path, seen: &mut [u8; 32], automatic: bool) {
+/// last, so that a refused one is told once. Gives why it is not taken, which is logged already.
+async fn reload(daemon: &mut Daemon, path: &Path, seen: &mut [u8; 32], automatic: bool) -> Result<(), String> {
     if automatic {
-        let Ok(text) = tokio::fs::read_to_string(path).await else { return };
+        let Ok(text) = tokio::fs::read_to_string(path).await else { return Ok(()) };
         let hash = config::content_hash(&text);
         if hash == *seen {
-            return;
+            return Ok(());
         }
         *seen = hash;
     }
@@ -75,17 +84,20 @@ async fn reload(daemon: &mut Daemon, path: &Path, seen: &mut [u8; 32], automatic
         Err(Ended::Misused(problems)) => {
             error!("the new configuration has problems, the one before stays in force:\n{problems}");
             daemon.reload_failed();
+            Err(problems)
         }
         Err(Ended::Failed(problem)) => {
             error!("the new configuration can't be read, the one before stays in force: {problem:#}");
             daemon.reload_failed();
+            Err(format!("{problem:#}"))
         }
         Ok(config) => {
             *seen = config.content_hash;
             config.warnings.iter().for_each(|warning| warn!("{warning}"));
-            if let Err(problem) = daemon.reload(config, automatic).await {
+            daemon.reload(config, automatic).await.map_err(|problem| {
                 error!("the new configuration is not taken, the one before stays in force: {problem:#}");
-            }
+                format!("{problem:#}")
+            })
         }
     }
 }

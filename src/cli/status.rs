@@ -13,7 +13,7 @@ use crate::daemon::journal_path;
 use crate::engine::{Roster, summarize};
 use crate::fleet::Fleet;
 use crate::journal::{Journal, Row, SqliteJournal};
-use crate::rotation::{Block, CredentialName, RotationId};
+use crate::rotation::{Block, CredentialName, Orders, RotationId};
 use crate::snapshot::{At, Label, Summary};
 
 /// How many rows are read from the journal at once.
@@ -43,6 +43,8 @@ struct Line {
     summary: Option<Summary>,
     /// Why it needs a person.
     block: Option<Block>,
+    /// What persons ordered and is not done yet.
+    orders: Orders,
     deliveries: Vec<DeliveryLine>,
 }
 
@@ -92,7 +94,7 @@ async fn gather(fleet: &Fleet, journal: &dyn Journal, now: Timestamp) -> anyhow:
 
 /// A credential of which nothing is known.
 fn unread(name: CredentialName) -> Line {
-    Line { name, let_go: false, summary: None, block: None, deliveries: Vec::new() }
+    Line { name, let_go: false, summary: None, block: None, orders: Orders::default(), deliveries: Vec::new() }
 }
 
 fn line(fleet: &Fleet, name: CredentialName, row: &Row, now: Timestamp) -> Option<Line> {
@@ -117,7 +119,7 @@ fn line(fleet: &Fleet, name: CredentialName, row: &Row, now: Timestamp) -> Optio
         trouble: known.trouble.as_ref().map(|trouble| trouble.failed.detail.clone()),
     });
     let deliveries = deliveries.collect();
-    Some(Line { name, let_go: false, summary: Some(summary), block: state.blocked, deliveries })
+    Some(Line { name, let_go: false, summary: Some(summary), block: state.blocked, orders: state.orders, deliveries })
 }
 
 fn table(status: &Status) -> String {
@@ -141,6 +143,9 @@ fn table(status: &Status) -> String {
         let _ = writeln!(text, "{:<28} {state:<11} {expires:>9} {next:>9} {delivered:>9}", line.name.as_str());
         if let Some(block) = &line.block {
             let _ = writeln!(text, "  blocked since {}: {}", span(status.taken_at, block.since), block.detail);
+        }
+        if let Some(pause) = line.orders.pause(status.taken_at) {
+            let _ = writeln!(text, "  paused for {} by {}: {}", span(pause.until, status.taken_at), pause.by, pause.reason);
         }
         for delivery in &line.deliveries {
             if let Some(trouble) = &delivery.trouble {

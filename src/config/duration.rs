@@ -5,8 +5,11 @@ use jiff::SignedDuration;
 /// Longer than any duration that makes sense here (100 years of 365 days), so that sums can't overflow.
 const SECONDS_MAX: i64 = 100 * 365 * 86_400;
 
-/// The duration, or what would be right.
-pub(super) fn parse(text: &str) -> Result<SignedDuration, String> {
+/// The duration.
+///
+/// # Errors
+/// What would be right.
+pub fn parse(text: &str) -> Result<SignedDuration, String> {
     let form = "a duration is a whole number and one of `s`, `m`, `h`, `d`, such as `90s`, `15m`, `12h` or `30d`";
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);

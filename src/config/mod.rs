@@ -25,7 +25,6 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use toml::de::{DeTable, DeValue};
 
@@ -38,11 +37,12 @@ use reader::{At, Entry, Section, described, entries};
 pub use credential::{Credential, Terms};
 pub use delivery::{Delivery, Target};
 pub use diff::{Change, Diff, LetsGoOfTooMany};
+pub use duration::parse as parse_duration;
 pub use pace::Pace;
 pub use problem::{Position, Problem, Problems, Severity};
 pub use sections::{Journal, Limits, Organization, Server};
 pub use sink::Sink;
-pub use surroundings::{FileFact, Surroundings, System};
+pub use surroundings::{FileFact, Surroundings, System, Unlooked};
 
 /// The documented example, which `rotad config example` prints.
 pub const EXAMPLE: &str = include_str!("../../config/rotad.toml");
@@ -97,10 +97,10 @@ pub fn content_hash(text: &str) -> [u8; 32] {
 ///
 /// # Errors
 /// All problems of the file, or why it can't be read.
-pub fn load(path: &Path, now: Timestamp) -> Result<Config, Problems> {
+pub fn load(path: &Path, world: &dyn Surroundings) -> Result<Config, Problems> {
     let file = path.display().to_string();
     let text = read(path).map_err(|(message, help)| Problems::new(vec![Problem::of_file(&file, message, help)]))?;
-    parse(&text, &file, &System { now })
+    parse(&text, &file, world)
 }
 
 /// The text of a configuration's file; otherwise what is wrong with it and what would be right.

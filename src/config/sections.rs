@@ -196,9 +196,6 @@ pub(super) fn server(section: &Section<'_>) -> Option<Server> {
     if let (Field::Absent, Field::Set(at)) = (&control, &control_group) {
         section.sheet.error(&at.span, "`control_group` without `control`", "it is the group of the socket that `control` names");
     }
-    if let (Field::Set(at), Some(refusal)) = (&control, gaps::missing(Feature::ControlSocket)) {
-        section.sheet.error_alone(&at.span, refusal);
-    }
     let broken = listen.is_broken() || metrics_listen.is_broken() || control.is_broken() || control_group.is_broken();
     let server = Server {
         listen: listen.value().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9643))),

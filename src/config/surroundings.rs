@@ -58,6 +58,27 @@ impl Surroundings for System {
     }
 }
 
+/// Takes every file and variable for granted: for commands that read no secret themselves, and are run by users
+/// who may not.
+#[derive(Debug, Clone, Copy)]
+pub struct Unlooked {
+    pub now: Timestamp,
+}
+
+impl Surroundings for Unlooked {
+    fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    fn file(&self, _: &Path) -> FileFact {
+        FileFact::Readable { mode: 0o600 }
+    }
+
+    fn has_variable(&self, _: &str) -> bool {
+        true
+    }
+}
+
 /// The system's words without its number: `No such file or directory`.
 pub(super) fn reason(error: &std::io::Error) -> String {
     let text = error.to_string();

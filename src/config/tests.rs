@@ -171,7 +171,7 @@ fn a_file_that_is_none_is_a_problem_of_the_file() {
     for (path, says) in
         [(folder.path().to_owned(), "is a directory"), (folder.path().join("none"), "No such file"), (latin, "line 2")]
     {
-        let problems = load(&path, Timestamp::UNIX_EPOCH).unwrap_err();
+        let problems = load(&path, &System { now: Timestamp::UNIX_EPOCH }).unwrap_err();
         assert!(problems.to_string().contains(says), "{problems}");
     }
 }

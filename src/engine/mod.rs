@@ -1,6 +1,7 @@
 //! The engine: wakes what is due, bounds the workers, and carries out what the core says.
 
 mod limits;
+mod orders;
 mod scheduler;
 mod standing;
 mod summary;
@@ -14,6 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use tracing::{error, info};
 
 pub use limits::BlastRadius;
+pub use orders::Ordered;
 pub use scheduler::{Command, Handle, Scheduler};
 pub use standing::Standings;
 pub use summary::summarize;
@@ -83,6 +85,8 @@ pub struct Engine {
     facts: Facts,
     limits: Mutex<BlastRadius>,
     standings: Mutex<Standings>,
+    /// Orders of persons that the next turn of their credential takes.
+    orders: Mutex<BTreeMap<CredentialName, Vec<Ordered>>>,
     /// Values that a delivery still needs, between the turns of their credentials.
     values: Mutex<BTreeMap<CredentialName, Values>>,
     journal_failing: AtomicBool,
@@ -119,6 +123,7 @@ impl Engine {
             facts,
             limits: Mutex::new(limits),
             standings: Mutex::default(),
+            orders: Mutex::default(),
             values: Mutex::default(),
             journal_failing: AtomicBool::new(false),
         }

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
 use super::worker::{Ended, take_turn};
-use super::{Engine, Roster};
+use super::{Engine, Ordered, Roster};
 use crate::clock::Freeze;
 use crate::journal::JournalError;
 use crate::rotation::CredentialName;
@@ -39,6 +39,8 @@ const DRAIN_MAX: std::time::Duration = std::time::Duration::from_secs(15);
 pub enum Command {
     /// Another configuration is in force.
     Reload(Arc<dyn Roster>),
+    /// A person orders something at a credential.
+    Order(CredentialName, Ordered),
 }
 
 /// The way to tell it.
@@ -49,6 +51,12 @@ impl Handle {
     pub async fn reload(&self, roster: Arc<dyn Roster>) {
         // A scheduler that has ended needs no configuration.
         let _ = self.0.send(Command::Reload(roster)).await;
+    }
+
+    /// Brings an order to its credential's next turn, which is at once. The answer comes when it is recorded; it is
+    /// dropped when that can't be.
+    pub async fn order(&self, credential: CredentialName, ordered: Ordered) {
+        let _ = self.0.send(Command::Order(credential, ordered)).await;
     }
 }
 
@@ -235,6 +243,15 @@ impl Scheduler {
                 self.roster = roster;
                 let now = self.engine.clock.now().wall;
                 self.configure(&BTreeMap::new(), now);
+            }
+            Command::Order(name, ordered) => {
+                if self.slots.get(&name).is_none_or(|slot| slot.let_go) {
+                    let _ = ordered.answer.send(Err("it is not configured".to_owned()));
+                    return;
+                }
+                let now = self.engine.clock.now().wall;
+                self.engine.leave_order(name.clone(), ordered);
+                self.wake(&name, now);
             }
         }
     }

@@ -23,6 +23,7 @@ pub fn summarize(credential: &Credential, policy: &Policy, organization: Organiz
         last_success_at: credential.last_success_at.into(),
         served_until: served_until(credential, policy),
         last_sweep_at: credential.swept_at.into(),
+        paused_until: credential.orders.pause(now).map(|pause| pause.until).into(),
         revocation_oldest_due_at: pending.iter().fold(At::UNKNOWN, |oldest, due_at| oldest.earlier(*due_at)),
         revocations_pending: narrow(pending.len()),
         tokens: tokens(credential),

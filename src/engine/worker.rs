@@ -7,8 +7,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tracing::{error, warn};
 
+use super::orders::Answer;
 use super::summary::summarize;
-use super::{Engine, Member};
+use super::{Engine, Member, Ordered};
 use crate::fail_point::{self, Point};
 use crate::journal::{JournalError, Row, Save};
 use crate::metrics::SinkOperation;
@@ -45,6 +46,8 @@ struct Worker<'a> {
     row_version: Option<u64>,
     /// An earlier name's row, until the first save has taken it over.
     takes_over: Option<(CredentialName, u64)>,
+    /// Whom to tell that their orders are recorded, once they are.
+    ordered_by: Vec<Answer>,
 }
 
 /// What the journal knows of a credential.
@@ -81,10 +84,17 @@ pub(super) async fn take_turn(engine: &Engine, name: &CredentialName, member: &M
     let values = engine.take_values(name);
     let in_hand: BTreeSet<RotationId> = values.keys().copied().collect();
     let places = member.places.iter().map(|place| (place.id().clone(), place.clone())).collect();
-    let mut worker = Worker { engine, name, member, places, values, versions: BTreeMap::new(), row_version, takes_over };
+    let versions = BTreeMap::new();
+    let mut worker = Worker { engine, name, member, places, values, versions, row_version, takes_over, ordered_by: Vec::new() };
     let now = engine.clock.now();
-    let turn = Turn::begin(state, &member.policy, engine.facts, in_hand, now);
+    let mut turn = Turn::begin(state, &member.policy, engine.facts, in_hand, now);
     fail_point::pass(Point::TurnBegun);
+    for Ordered { order, by, answer } in engine.take_orders(name) {
+        match turn.obey(&order, &by, now) {
+            Ok(()) => worker.ordered_by.push(answer),
+            Err(refusal) => drop(answer.send(Err(refusal))),
+        }
+    }
     worker.run(turn).await
 }
 
@@ -198,6 +208,7 @@ impl Worker<'_> {
         fail_point::pass(Point::BeforeSave);
         self.row_version = Some(self.engine.journal.save(save).await?);
         self.takes_over = None;
+        self.ordered_by.drain(..).for_each(|answer| drop(answer.send(Ok(()))));
         self.engine.journal_works();
         self.tell(turn.credential(), &entries);
         Ok(())

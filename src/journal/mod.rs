@@ -80,6 +80,29 @@ pub struct HistoryLine {
     pub entry: Entry,
 }
 
+/// A part of the history, read in portions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Of one credential, or of all.
+    pub credential: Option<CredentialName>,
+    /// Not before this moment.
+    pub since: Timestamp,
+    /// Before this moment.
+    pub until: Timestamp,
+    pub from: From,
+    /// The most lines of one portion.
+    pub limit: usize,
+}
+
+/// Where a portion of the history begins; lines are numbered in the order of their recording.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum From {
+    /// The oldest lines after this one, oldest first; 0 for the very first.
+    After(u64),
+    /// The newest lines before this one, newest first; `u64::MAX` for the very last.
+    Before(u64),
+}
+
 #[derive(Debug, Error)]
 pub enum JournalError {
     /// Another process has the journal open for writing.
@@ -117,7 +140,14 @@ pub trait Journal: Send + Sync {
     async fn set_fact(&self, name: &str, value: String) -> Result<(), JournalError>;
 
     /// The newest `limit` lines of the history, newest first, of one credential or of all.
-    async fn history(&self, credential: Option<&CredentialName>, limit: usize) -> Result<Vec<HistoryLine>, JournalError>;
+    async fn history(&self, credential: Option<&CredentialName>, limit: usize) -> Result<Vec<HistoryLine>, JournalError> {
+        let from = From::Before(u64::MAX);
+        let page = Page { credential: credential.cloned(), since: Timestamp::MIN, until: Timestamp::MAX, from, limit };
+        Ok(self.history_page(page).await?.into_iter().map(|(_, line)| line).collect())
+    }
+
+    /// A portion of the history, each line with its number.
+    async fn history_page(&self, page: Page) -> Result<Vec<(u64, HistoryLine)>, JournalError>;
 
     /// Removes history lines older than `before`; gives how many.
     async fn prune_history(&self, before: Timestamp) -> Result<u64, JournalError>;

@@ -25,7 +25,7 @@ use self::error::{damaged, unusable};
 use self::lock::Lock;
 use self::schema::STEPS;
 use self::writer::{Job, Mark, PRUNE_MAX, Write, Writer};
-use super::{HistoryLine, Identity, Journal, JournalError, Observer, Row, Save};
+use super::{From, HistoryLine, Identity, Journal, JournalError, Observer, Page, Row, Save};
 use crate::rotation::{CredentialName, Entry, Moment};
 
 /// How many writes may wait: above it, those who ask wait for their turn to queue.
@@ -213,16 +213,8 @@ impl Journal for SqliteJournal {
         self.write(Write::SetFact { name: name.to_owned(), value }).await.map(|_| ())
     }
 
-    async fn history(&self, credential: Option<&CredentialName>, limit: usize) -> Result<Vec<HistoryLine>, JournalError> {
-        let credential = credential.cloned();
-        self.read(move |connection, path| match credential {
-            Some(name) => {
-                let clause = "WHERE credential = ?1 ORDER BY id DESC LIMIT ?2";
-                load_history(connection, path, clause, params![name.as_str(), sql_limit(limit)])
-            }
-            None => load_history(connection, path, "ORDER BY id DESC LIMIT ?1", params![sql_limit(limit)]),
-        })
-        .await
+    async fn history_page(&self, page: Page) -> Result<Vec<(u64, HistoryLine)>, JournalError> {
+        self.read(move |connection, path| load_history(connection, path, &page)).await
     }
 
     /// Prunes in portions, with room for saves between them.
@@ -394,22 +386,30 @@ fn load_rows(
     .collect()
 }
 
-fn load_history(
-    connection: &Connection,
-    path: &Path,
-    clause: &str,
-    parameters: &[&dyn rusqlite::ToSql],
-) -> Result<Vec<HistoryLine>, JournalError> {
+fn load_history(connection: &Connection, path: &Path, page: &Page) -> Result<Vec<(u64, HistoryLine)>, JournalError> {
     let failed = |error| unusable(path, &error);
-    let mut select = connection.prepare_cached(&format!("SELECT id, credential, entry FROM history {clause}")).map_err(failed)?;
+    let (bound, order, number) = match page.from {
+        From::After(number) => ("id > ?1", "ASC", number),
+        From::Before(number) => ("id < ?1", "DESC", number),
+    };
+    let number = i64::try_from(number).unwrap_or(i64::MAX);
+    let whose = if page.credential.is_some() { "credential = ?4" } else { "?4 IS NULL" };
+    let (since, until) = (page.since.as_microsecond(), page.until.as_microsecond());
+    let mut select = connection
+        .prepare_cached(&format!(
+            "SELECT id, credential, entry FROM history WHERE {bound} AND at >= ?2 AND at < ?3 AND {whose} ORDER BY id {order} LIMIT ?5"
+        ))
+        .map_err(failed)?;
     let columns = |row: &SqlRow<'_>| -> rusqlite::Result<(i64, String, String)> { Ok((row.get(0)?, row.get(1)?, row.get(2)?)) };
-    let rows = select.query_map(parameters, columns).map_err(failed)?;
+    let name = page.credential.as_ref().map(CredentialName::as_str);
+    let rows = select.query_map(params![number, since, until, name, sql_limit(page.limit)], columns).map_err(failed)?;
     rows.map(|row| {
         let (id, name, entry) = row.map_err(failed)?;
         let wrong = |what: &str| damaged(path, &format!("line {id} of the history has no valid {what}"));
+        let number = u64::try_from(id).map_err(|_| wrong("number"))?;
         let credential = name.parse().map_err(|_| wrong("credential"))?;
         let entry: Entry = serde_json::from_str(&entry).map_err(|_| wrong("entry"))?;
-        Ok(HistoryLine { credential, entry })
+        Ok((number, HistoryLine { credential, entry }))
     })
     .collect()
 }

@@ -68,6 +68,45 @@ pub enum Happened {
 }
 
 impl Happened {
+    pub const ALL: [Self; 36] = [
+        Self::Intended,
+        Self::Issued,
+        Self::IssueRefused,
+        Self::Lost,
+        Self::Found,
+        Self::GivenUp,
+        Self::Unfit,
+        Self::Verified,
+        Self::VerifyFailed,
+        Self::Attempted,
+        Self::WriteRefused,
+        Self::WriteConflict,
+        Self::WriteUnknown,
+        Self::Confirmed,
+        Self::Promoted,
+        Self::Orphaned,
+        Self::ReadFailed,
+        Self::ListFailed,
+        Self::RevocationIntended,
+        Self::Revoked,
+        Self::RevokeFailed,
+        Self::Expired,
+        Self::Vanished,
+        Self::ChangedByHand,
+        Self::Emptied,
+        Self::RolledBack,
+        Self::Rebuilt,
+        Self::DeliveryAdded,
+        Self::DeliveryRemoved,
+        Self::Renamed,
+        Self::Blocked,
+        Self::Unblocked,
+        Self::DeadlineForced,
+        Self::Ordered,
+        Self::OrderEnded,
+        Self::PauseEnded,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Intended => "intended",

@@ -248,6 +248,8 @@ pub struct Summary {
     pub served_until: At,
     /// When list and deliveries were last compared with success.
     pub last_sweep_at: At,
+    /// Until when nothing is issued, since a person paused it.
+    pub paused_until: At,
     /// When the most overdue of its pending revocations was or will be due.
     pub revocation_oldest_due_at: At,
     /// Revocations that wait for their time, their conditions or a repetition.
@@ -275,6 +277,7 @@ impl Summary {
             last_success_at: At::UNKNOWN,
             served_until: At::UNKNOWN,
             last_sweep_at: At::UNKNOWN,
+            paused_until: At::UNKNOWN,
             revocation_oldest_due_at: At::UNKNOWN,
             revocations_pending: 0,
             tokens: TokenCounts::default(),

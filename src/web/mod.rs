@@ -7,7 +7,7 @@
 //! | `/readyz` | 200 when ready, otherwise 503 with every reason | both |
 //! | `/api/v1/status` | the snapshot and each credential's summary as JSON | `listen`, if it is on loopback or `page` is set |
 
-mod serve;
+pub(crate) mod serve;
 mod status;
 
 use std::io;
@@ -97,7 +97,7 @@ impl Server {
 
     /// Serves until `shutdown` says `true` or its sender is gone; requests under way have 5 s to end then.
     pub async fn run(self, shutdown: watch::Receiver<bool>) {
-        let listeners = self.listeners.into_iter().map(|(listener, router)| serve::serve(listener, router, shutdown.clone()));
+        let listeners = self.listeners.into_iter().map(|door| serve::serve(door, shutdown.clone()));
         futures_util::future::join_all(listeners).await;
     }
 }

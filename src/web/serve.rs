@@ -1,5 +1,7 @@
 //! Connections and their limits: whoever connects can't hold memory, sockets or the end of the process.
 
+use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +9,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -29,26 +32,43 @@ const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
 /// Out of sockets, `accept` fails at once, again and again: a pause keeps that from filling the log.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
+/// Where connections come in, and what answers them.
+pub trait Door: Send + Sync {
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// The next connection, and the routes for it.
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Router)>> + Send;
+}
+
+impl Door for (TcpListener, Router) {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> io::Result<(TcpStream, Router)> {
+        let (stream, _) = self.0.accept().await?;
+        Ok((stream, self.1.clone()))
+    }
+}
+
 /// Accepts connections until `shutdown`, then ends them.
-pub async fn serve(listener: TcpListener, router: Router, mut shutdown: watch::Receiver<bool>) {
+pub async fn serve(door: impl Door, mut shutdown: watch::Receiver<bool>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             biased;
             () = told(&mut shutdown) => break,
-            accepted = accept(&listener, &room) => accepted,
+            accepted = accept(&door, &room) => accepted,
         };
         // Those that ended are taken out, so that the set stays as small as the limit.
         while connections.try_join_next().is_some() {}
-        let Some((stream, permit)) = accepted else { break };
-        let (router, shutdown) = (router.clone(), shutdown.clone());
+        let Some((stream, router, permit)) = accepted else { break };
+        let shutdown = shutdown.clone();
         connections.spawn(async move {
             converse(stream, router, shutdown).await;
             drop(permit);
         });
     }
-    drop(listener);
+    drop(door);
     connections.join_all().await;
 }
 
@@ -59,12 +79,12 @@ async fn told(shutdown: &mut watch::Receiver<bool>) {
 }
 
 /// The next connection, once there is room for it; `None` never comes in practice.
-async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+async fn accept<D: Door>(door: &D, room: &Arc<Semaphore>) -> Option<(D::Stream, Router, OwnedSemaphorePermit)> {
     // The semaphore is never closed.
     let permit = Arc::clone(room).acquire_owned().await.ok()?;
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => return Some((stream, permit)),
+        match door.accept().await {
+            Ok((stream, router)) => return Some((stream, router, permit)),
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -73,8 +93,12 @@ async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> Option<(TcpStr
     }
 }
 
-/// Serves one connection to its end. A body sent to us is never read.
-async fn converse(stream: TcpStream, router: Router, mut shutdown: watch::Receiver<bool>) {
+/// Serves one connection to its end.
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    mut shutdown: watch::Receiver<bool>,
+) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME_MAX)

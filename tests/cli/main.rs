@@ -11,6 +11,7 @@ mod process;
 mod disk;
 mod journal;
 mod online;
+mod ordering;
 mod refusals;
 mod reloading;
 mod stopping;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use rotad::clock::Clock;
-use rotad::journal::{CLOCK_MARK, HistoryLine, Identity, Journal, JournalError, Row, Save};
+use rotad::journal::{CLOCK_MARK, From, HistoryLine, Identity, Journal, JournalError, Page, Row, Save};
 use rotad::rotation::{CredentialName, Happened, InstallationId, Moment};
 use tokio::time::sleep;
 
@@ -324,11 +324,24 @@ impl Journal for SimJournal {
         Ok(())
     }
 
-    async fn history(&self, credential: Option<&CredentialName>, limit: usize) -> Result<Vec<HistoryLine>, JournalError> {
+    async fn history_page(&self, page: Page) -> Result<Vec<(u64, HistoryLine)>, JournalError> {
         self.life.gate().await;
         let world = self.sim.world();
-        let fits = |line: &&HistoryLine| credential.is_none_or(|credential| line.credential == *credential);
-        Ok(world.record.history.iter().rev().filter(fits).take(limit).cloned().collect())
+        let fits = |line: &HistoryLine| {
+            page.credential.as_ref().is_none_or(|credential| line.credential == *credential)
+                && (page.since..page.until).contains(&line.entry.at)
+        };
+        let numbered = (1..).zip(world.record.history.iter()).filter(|(_, line)| fits(line));
+        let numbered = numbered.map(|(number, line)| (number, line.clone()));
+        Ok(match page.from {
+            From::After(after) => numbered.filter(|(number, _)| *number > after).take(page.limit).collect(),
+            From::Before(before) => {
+                let mut newest: Vec<_> = numbered.filter(|(number, _)| *number < before).collect();
+                newest.reverse();
+                newest.truncate(page.limit);
+                newest
+            }
+        })
     }
 
     async fn prune_history(&self, before: Timestamp) -> Result<u64, JournalError> {

@@ -184,6 +184,7 @@ impl Canon {
             name,
             renamed,
             swept_by,
+            orders,
         } = credential;
         self.flag(*known);
         let old = std::mem::take(rotations);
@@ -241,6 +242,7 @@ impl Canon {
         self.flag(*unsettled_while_frozen);
         self.flag(name.is_some());
         assert!(renamed.is_empty(), "the model renames no credential");
+        assert!(orders.is_empty(), "nobody orders anything in the model");
         self.maybe_by(swept_by);
     }
 

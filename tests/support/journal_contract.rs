@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
-use rotad::journal::{CLOCK_MARK, Commit, HistoryLine, Journal, JournalError, Observer, Row, Save};
+use rotad::journal::{CLOCK_MARK, Commit, From, HistoryLine, Journal, JournalError, Observer, Page, Row, Save};
 use rotad::rotation::{CredentialName, DeliveryId, Entry, Happened, InstallationId, Moment, Reason, RotationId, Steady, TokenId};
 
 /// A journal under test, and what its observer saw.
@@ -76,6 +76,7 @@ fn full_entry() -> Entry {
         delivery: Some(DeliveryId::new("file:/run/etl/token")),
         reason: Some(Reason::TimedOut),
         detail: Some("`é` \" \\ \n \0 🦆".to_owned()),
+        by: Some("1000 (alice)".to_owned()),
     }
 }
 
@@ -240,6 +241,32 @@ pub async fn the_history_is_newest_first_of_one_credential_or_of_all(journal: &d
     assert_eq!(all, [("a".into(), 3, Confirmed), ("a".into(), 3, Attempted), ("b".into(), 2, Confirmed)]);
 }
 
+pub async fn the_history_is_read_in_portions_from_either_end(journal: &dyn Journal) {
+    for (credential, seconds) in [("a", 0..4), ("b", 4..7)] {
+        let entries = seconds.map(|second| entry(second, Happened::Attempted)).collect();
+        journal.save(Save { entries, ..save(credential, None, "{}") }).await.unwrap();
+    }
+    let page = |credential: Option<&str>, from, limit| Page {
+        credential: credential.map(name),
+        since: at(1),
+        until: at(6),
+        from,
+        limit,
+    };
+    let read = async |page| -> (Vec<u64>, Vec<i64>) {
+        let lines = journal.history_page(page).await.unwrap().into_iter();
+        lines.map(|(number, line)| (number, (line.entry.at - at(0)).get_seconds())).unzip()
+    };
+    let (numbers, seconds) = read(page(None, From::After(0), 3)).await;
+    assert_eq!(seconds, [1, 2, 3], "those before `since` are left out");
+    let (_, seconds) = read(page(None, From::After(numbers[2]), 3)).await;
+    assert_eq!(seconds, [4, 5], "and so are those from `until` on");
+    let (numbers, seconds) = read(page(None, From::Before(u64::MAX), 3)).await;
+    assert_eq!(seconds, [5, 4, 3]);
+    assert_eq!(read(page(None, From::Before(numbers[2]), 9)).await.1, [2, 1]);
+    assert_eq!(read(page(Some("b"), From::After(0), 9)).await.1, [4, 5]);
+}
+
 pub async fn pruning_removes_what_is_older_and_nothing_else(journal: &dyn Journal) {
     let old = (0..5_000).map(|n| entry(n % 10, Happened::Attempted));
     let entries = old.chain([entry(10, Happened::Confirmed), entry(11, Happened::Promoted)]).collect();
@@ -343,6 +370,7 @@ macro_rules! journal_contract {
             an_earlier_name_is_taken_over_whole_or_not_at_all,
             rows_come_in_the_order_of_names_in_portions,
             the_history_is_newest_first_of_one_credential_or_of_all,
+            the_history_is_read_in_portions_from_either_end,
             pruning_removes_what_is_older_and_nothing_else,
             facts_are_kept_by_name,
             states_of_any_content_round_trip);

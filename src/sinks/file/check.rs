@@ -5,9 +5,9 @@ use rustix::io::Errno;
 
 use super::directory::Directory;
 use super::failures::{explain, unsuitable};
-use super::identities::{may_give, may_read};
 use super::place::Inner;
 use super::transaction::cannot_give_detail;
+use crate::identities::{may_give, may_read};
 use crate::rotation::{Failed, Reason};
 use crate::sinks::Finding;
 

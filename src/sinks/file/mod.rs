@@ -17,7 +17,6 @@
 mod check;
 mod directory;
 mod failures;
-mod identities;
 mod place;
 mod transaction;
 

@@ -13,9 +13,9 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use super::directory::{Directory, Found};
-use super::identities::{Kind, resolve};
 use super::transaction::{Access, Draft, Names, remove_leftovers};
 use super::{Config, Target, check};
+use crate::identities::{Kind, resolve};
 use crate::rotation::{
     Account, DeliveryId, Failed, Fingerprint, Owner, Reason, RotationId, Shows, TokenId, TokenName, TokenType, WriteOutcome,
 };

@@ -13,7 +13,7 @@ use crate::rotation::{Failed, Reason};
 
 /// Which of the two files a name stands in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
     User,
     Group,
 }
@@ -34,8 +34,17 @@ impl Kind {
     }
 }
 
+/// The name of a user in `/etc/passwd`, if it is there.
+pub fn user_name(number: u32) -> Option<String> {
+    let text = fs::read_to_string(Kind::User.file()).ok()?;
+    let mut lines = text.lines().map(|line| line.split(':'));
+    lines
+        .find_map(|mut fields| Some((fields.next()?, fields.nth(1)?)).filter(|(_, id)| id.parse() == Ok(number)))
+        .map(|(name, _)| name.to_owned())
+}
+
 /// The number of the user or group `name`, which may itself be a number.
-pub(super) fn resolve(name: &str, kind: Kind) -> Result<u32, Failed> {
+pub fn resolve(name: &str, kind: Kind) -> Result<u32, Failed> {
     if let Ok(number) = name.parse() {
         return usable(number, kind);
     }
@@ -82,13 +91,13 @@ fn in_group(gid: u32) -> bool {
 }
 
 /// Whether a file of ours may be given to this user and group.
-pub(super) fn may_give(uid: Option<u32>, gid: Option<u32>) -> bool {
+pub fn may_give(uid: Option<u32>, gid: Option<u32>) -> bool {
     let own = uid.is_none_or(|uid| uid == geteuid().as_raw()) && gid.is_none_or(in_group);
     own || has(CapabilitySet::CHOWN)
 }
 
 /// Whether a file with this mode and owner can be read back.
-pub(super) fn may_read(mode: u32, uid: Option<u32>, gid: Option<u32>) -> bool {
+pub fn may_read(mode: u32, uid: Option<u32>, gid: Option<u32>) -> bool {
     if has(CapabilitySet::DAC_OVERRIDE) || has(CapabilitySet::DAC_READ_SEARCH) {
         return true;
     }

@@ -1,0 +1,84 @@
+//! The command line's end.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use thiserror::Error;
+
+use super::{OrderRequest, Taken};
+
+/// A credential's turn under way is waited for, which may hang on each of its places for their limits.
+const ANSWER_MAX: Duration = Duration::from_secs(110);
+
+/// Why a command had no effect that is known of.
+#[derive(Debug, Error)]
+pub enum Unanswered {
+    #[error("no daemon answers at `{path}` ({problem}): start it, or run this as a user who may open the socket")]
+    NoDaemon { path: String, problem: String },
+    /// The daemon's own words.
+    #[error("{0}")]
+    Refused(String),
+    #[error("the daemon's answer is not known ({0}): look with `rotad status` and `rotad history` before you repeat the command")]
+    Unknown(String),
+}
+
+/// Speaks to the daemon that serves a socket.
+pub struct Client {
+    http: reqwest::Client,
+    path: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Answer {
+    Done { credentials: Vec<Taken> },
+    Refused { error: String },
+}
+
+impl Client {
+    /// # Errors
+    /// When the HTTP client can't be made.
+    pub fn new(path: &Path) -> anyhow::Result<Self> {
+        let http = reqwest::Client::builder().unix_socket(path).no_proxy().timeout(ANSWER_MAX).build()?;
+        Ok(Self { http, path: path.to_owned() })
+    }
+
+    /// Gives an order; tells what became of it at each credential.
+    ///
+    /// # Errors
+    /// Why no order was taken, or that the answer is not known.
+    pub async fn order(&self, request: &OrderRequest) -> Result<Vec<Taken>, Unanswered> {
+        self.ask(self.http.post("http://rotad/v1/orders").json(request)).await
+    }
+
+    /// Has the configuration read again.
+    ///
+    /// # Errors
+    /// Why it is not taken.
+    pub async fn reload(&self) -> Result<(), Unanswered> {
+        self.ask(self.http.post("http://rotad/v1/reload")).await.map(drop)
+    }
+
+    async fn ask(&self, request: reqwest::RequestBuilder) -> Result<Vec<Taken>, Unanswered> {
+        let response = request.send().await.map_err(|error| match error.is_connect() {
+            true => Unanswered::NoDaemon { path: self.path.display().to_string(), problem: root_cause(&error) },
+            false => Unanswered::Unknown(root_cause(&error)),
+        })?;
+        let status = response.status();
+        let body = response.bytes().await.map_err(|error| Unanswered::Unknown(root_cause(&error)))?;
+        match serde_json::from_slice(&body) {
+            Ok(Answer::Done { credentials }) => Ok(credentials),
+            Ok(Answer::Refused { error }) => Err(Unanswered::Refused(error)),
+            Err(_) => Err(Unanswered::Unknown(format!("HTTP status {status}"))),
+        }
+    }
+}
+
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}

@@ -1,0 +1,158 @@
+//! Commands over a Unix socket: a small JSON API that a person's command line speaks to the running daemon.
+//!
+//! | request | does |
+//! |---|---|
+//! | `POST /v1/orders` with `{"selection": …, "order": …}` | gives an order to each selected credential; answers once they are recorded |
+//! | `POST /v1/reload` | reads the configuration again, as SIGHUP does |
+//!
+//! A refusal has status 422 and `{"error": "…"}`. Whoever may open the socket may give every order, so its mode
+//! is 0600, or 0660 for `control_group`; who did is taken from the kernel and stands in the history.
+
+mod client;
+mod server;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+use wildmatch::WildMatch;
+
+use crate::config::Config;
+use crate::rotation::{Account, CredentialName, Order};
+
+pub use client::{Client, Unanswered};
+pub use server::Server;
+
+/// Which credentials a command is for. What is named is narrowed down by labels and account; without names
+/// these select among all.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Selection {
+    /// Names, or patterns with `*` and `?`.
+    #[serde(default)]
+    pub names: Vec<String>,
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    #[serde(default)]
+    pub account: Option<String>,
+    #[serde(default)]
+    pub all: bool,
+}
+
+impl Selection {
+    /// The configured credentials that are meant, by name.
+    ///
+    /// # Errors
+    /// What is named and not there, or that nothing is named.
+    pub fn resolve(&self, config: &Config) -> Result<Vec<CredentialName>, String> {
+        if !self.all && self.names.is_empty() && self.labels.is_empty() && self.account.is_none() {
+            return Err("no credential is named: give names, patterns, `--label`, `--account` or `--all`".to_owned());
+        }
+        if self.all && !self.names.is_empty() {
+            return Err("names beside `--all`: give the one or the other".to_owned());
+        }
+        let patterns: Vec<WildMatch> = self.names.iter().map(|name| WildMatch::new(name)).collect();
+        for (pattern, name) in patterns.iter().zip(&self.names) {
+            if !config.credentials.keys().any(|credential| pattern.matches(credential.as_str())) {
+                return Err(format!("no credential of the running configuration is named `{name}`"));
+            }
+        }
+        let account = self.account.as_deref().map(Account::new);
+        let fits = |name: &CredentialName, credential: &crate::config::Credential| {
+            (patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(name.as_str())))
+                && self.labels.iter().all(|(key, value)| credential.terms.labels.get(key) == Some(value))
+                && account.as_ref().is_none_or(|account| credential.account == *account)
+        };
+        let selected: Vec<CredentialName> =
+            config.credentials.iter().filter(|(name, credential)| fits(name, credential)).map(|(name, _)| name.clone()).collect();
+        if selected.is_empty() { Err("no credential has these labels and this account".to_owned()) } else { Ok(selected) }
+    }
+}
+
+/// An order to each of some credentials.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OrderRequest {
+    pub selection: Selection,
+    pub order: Order,
+}
+
+/// What became of an order at one credential.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taken {
+    pub credential: CredentialName,
+    /// Why it was not taken; `None` once it is recorded.
+    pub refusal: Option<String>,
+}
+
+/// A command on its way to the daemon.
+pub struct Asked {
+    pub what: What,
+    /// Who asks: the number and name of the process's user, from the kernel.
+    pub by: String,
+    pub answer: Answer,
+}
+
+/// What is asked for.
+#[derive(Debug)]
+pub enum What {
+    Order(OrderRequest),
+    Reload,
+}
+
+/// Where the answer goes: what became of the order at each credential (none for a reload), or why nothing was done.
+pub type Answer = oneshot::Sender<Result<Vec<Taken>, String>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(selection: &Selection) -> Result<Vec<String>, String> {
+        let text = r#"
+            deployment = "prod"
+            [organization.main]
+            admin_token = { env = "ROTAD_TEST" }
+            [sink.disk.file]
+            [credential.etl]
+            account = "etl_prod"
+            labels = { team = "data" }
+            deliver = [{ sink = "disk", path = "/run/etl" }]
+            [credential.etl-2]
+            account = "ETL_Prod"
+            labels = { team = "web" }
+            deliver = [{ sink = "disk", path = "/run/etl-2" }]
+            [credential.web]
+            account = "web"
+            deliver = [{ sink = "disk", path = "/run/web" }]
+        "#;
+        let system = crate::config::System { now: jiff::Timestamp::UNIX_EPOCH };
+        let config = crate::config::parse(text, "rotad.toml", &system).unwrap();
+        selection.resolve(&config).map(|names| names.iter().map(ToString::to_string).collect())
+    }
+
+    fn named(names: &[&str]) -> Selection {
+        Selection { names: names.iter().map(ToString::to_string).collect(), ..Selection::default() }
+    }
+
+    #[test]
+    fn credentials_are_selected_by_name_pattern_label_account_or_all() {
+        assert_eq!(names(&named(&["web"])).unwrap(), ["web"]);
+        assert_eq!(names(&named(&["etl*", "web"])).unwrap(), ["etl", "etl-2", "web"]);
+        let labelled = Selection { labels: [("team".to_owned(), "data".to_owned())].into(), ..Selection::default() };
+        assert_eq!(names(&labelled).unwrap(), ["etl"]);
+        assert_eq!(
+            names(&Selection { names: vec!["etl-2".to_owned()], ..labelled }).unwrap_err(),
+            "no credential has these labels and this account"
+        );
+        let account = Selection { account: Some("etl_prod".to_owned()), ..Selection::default() };
+        assert_eq!(names(&account).unwrap(), ["etl", "etl-2"], "accounts are compared without case");
+        assert_eq!(names(&Selection { all: true, ..Selection::default() }).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn a_selection_that_names_nothing_or_what_is_not_there_is_refused() {
+        assert!(names(&Selection::default()).unwrap_err().contains("--all"));
+        assert!(names(&named(&["etl", "wbe"])).unwrap_err().contains("`wbe`"));
+        assert!(names(&Selection { all: true, ..named(&["etl"]) }).is_err());
+    }
+}
