@@ -4,6 +4,7 @@ pub mod clock; // the only reader of time
 pub mod fail_point; // where tests end the process; nothing in a production build
 pub mod hardening; // what the process gives up at its start
 pub mod json; // reading JSON of others
+pub mod notify; // telling systemd how the daemon is
 pub mod rotation; // the core: pure, holds the promises
 pub mod secret; // a value that can't be printed
 

@@ -12,6 +12,7 @@ use super::{Ended, Log, block_on, load};
 use crate::config::{self, Config};
 use crate::daemon::{Daemon, LOOK_EVERY};
 use crate::engine::Witness;
+use crate::notify::Manager;
 use crate::rotation::{CredentialName, Entry};
 use crate::{hardening, logging};
 
@@ -38,6 +39,7 @@ pub fn run(path: &Path, log: &Log) -> Result<(), Ended> {
 
 async fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
+    let manager = Manager::from_environment();
     let mut seen = config.content_hash;
     let mut daemon = Daemon::start(Arc::new(config), Arc::new(Logged)).await?;
     for address in daemon.addresses() {
@@ -45,16 +47,25 @@ async fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
     }
     let mut compare = tokio::time::interval(COMPARE_EVERY);
     let mut look = tokio::time::interval(LOOK_EVERY);
+    let mut alive = tokio::time::interval(manager.alive_every());
+    manager.ready();
     loop {
         tokio::select! {
             biased;
             _ = signals.terminate.recv() => break info!("SIGTERM: stopping"),
             _ = signals.interrupt.recv() => break info!("SIGINT: stopping"),
-            _ = signals.hang_up.recv() => reload(&mut daemon, path, &mut seen, false).await,
+            _ = signals.hang_up.recv() => {
+                manager.reloading();
+                reload(&mut daemon, path, &mut seen, false).await;
+                manager.ready();
+            }
+            // Not while the scheduler hangs: then the watchdog is to end this process, and systemd to start another.
+            _ = alive.tick() => if daemon.is_alive() { manager.alive() },
             _ = compare.tick() => reload(&mut daemon, path, &mut seen, true).await,
             _ = look.tick() => daemon.look_after().await,
         }
     }
+    manager.stopping();
     daemon.stop().await;
     info!("stopped");
     Ok(())
