@@ -46,6 +46,12 @@ pub struct Reading {
     pub boot: SignedDuration,
 }
 
+/// Microseconds by `CLOCK_MONOTONIC`, as systemd wants to know when a reload began.
+pub fn monotonic_micros() -> i64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    time.tv_sec * 1_000_000 + time.tv_nsec / 1000
+}
+
 /// Where the readings come from: this machine's clocks, or a simulation's.
 pub type Source = Box<dyn Fn() -> Reading + Send + Sync>;
 

@@ -96,6 +96,11 @@ impl Daemon {
         &self.addresses
     }
 
+    /// Whether the scheduler gave a sign of life lately.
+    pub fn is_alive(&self) -> bool {
+        self.surroundings.board.is_alive(self.surroundings.clock.now())
+    }
+
     pub fn config(&self) -> &Config {
         self.fleet.config()
     }
@@ -206,9 +211,12 @@ impl Daemon {
         }
     }
 
-    /// An admin token that is another one than the journal remembers must first see a known token.
+    /// An admin token that is another one than the journal remembers must first see a known token. When it
+    /// expires is shown, if it says so itself.
     async fn watch_admin_tokens(&self) {
         for (name, client) in self.fleet.clients() {
+            let board = &self.surroundings.board;
+            board.admin_token_expires(board.organization(name), client.admin_token_expires_at());
             let Ok(fingerprint) = client.admin_token_fingerprint() else { continue };
             if let Err(error) = self.engine.watch_admin_token(name, fingerprint).await {
                 debug!(%error, "the admin token's fingerprint can't be held against the journal's");

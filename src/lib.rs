@@ -5,6 +5,7 @@ pub mod fail_point; // where tests end the process; nothing in a production buil
 pub mod hardening; // what the process gives up at its start
 pub mod identities; // names of users and groups
 pub mod json; // reading JSON of others
+pub mod notify; // telling systemd how the daemon is
 pub mod rotation; // the core: pure, holds the promises
 pub mod secret; // a value that can't be printed
 

@@ -13,6 +13,7 @@ use crate::config::{self, Config};
 use crate::control::What;
 use crate::daemon::{Daemon, LOOK_EVERY};
 use crate::engine::Witness;
+use crate::notify::Manager;
 use crate::rotation::{CredentialName, Entry};
 use crate::{hardening, logging};
 
@@ -39,6 +40,7 @@ pub fn run(path: &Path, log: &Log) -> Result<(), Ended> {
 
 async fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
+    let manager = Manager::from_environment();
     let mut seen = config.content_hash;
     let mut daemon = Daemon::start(Arc::new(config), Arc::new(Logged)).await?;
     for address in daemon.addresses() {
@@ -46,24 +48,35 @@ async fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
     }
     let mut compare = tokio::time::interval(COMPARE_EVERY);
     let mut look = tokio::time::interval(LOOK_EVERY);
+    let mut alive = tokio::time::interval(manager.alive_every());
+    manager.ready();
     loop {
         tokio::select! {
             biased;
             _ = signals.terminate.recv() => break info!("SIGTERM: stopping"),
             _ = signals.interrupt.recv() => break info!("SIGINT: stopping"),
-            _ = signals.hang_up.recv() => drop(reload(&mut daemon, path, &mut seen, false).await),
+            _ = signals.hang_up.recv() => {
+                manager.reloading();
+                let _ = reload(&mut daemon, path, &mut seen, false).await;
+                manager.ready();
+            }
+            // Not while the scheduler hangs: then the watchdog is to end this process, and systemd to start another.
+            _ = alive.tick() => if daemon.is_alive() { manager.alive() },
             _ = compare.tick() => drop(reload(&mut daemon, path, &mut seen, true).await),
             _ = look.tick() => daemon.look_after().await,
             asked = daemon.asked() => match asked.what {
                 What::Order(request) => daemon.order(request, asked.by, asked.answer),
                 What::Reload => {
                     info!(by = asked.by, "a reload was asked for");
+                    manager.reloading();
                     let outcome = reload(&mut daemon, path, &mut seen, false).await;
+                    manager.ready();
                     let _ = asked.answer.send(outcome.map(|()| Vec::new()));
                 }
             },
         }
     }
+    manager.stopping();
     daemon.stop().await;
     info!("stopped");
     Ok(())

@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use super::Provider;
 use super::admin_token::AdminToken;
 use super::answer::{self, Answer, Asked, BodyFault};
+use super::claims;
 use super::limiter::{Limiter, Limits, Line};
 use super::observer::{Code, Observer, Operation};
 use crate::clock::Clock;
@@ -130,6 +131,11 @@ impl Client {
     /// Why the source can't be read.
     pub fn admin_token_fingerprint(&self) -> Result<Fingerprint, Failed> {
         self.admin.current().map(|value| value.fingerprint())
+    }
+
+    /// When the admin token expires, if it says so: it is a JWT (observed), whose claims are not documented.
+    pub fn admin_token_expires_at(&self) -> Option<Timestamp> {
+        self.admin.current().ok().and_then(|value| claims::expiry(&value))
     }
 
     /// Builds the client; nothing is sent and the admin token is not read yet.

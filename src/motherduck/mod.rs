@@ -2,6 +2,7 @@
 
 mod admin_token;
 mod answer;
+mod claims;
 mod client;
 mod limiter;
 mod observer;

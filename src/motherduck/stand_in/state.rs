@@ -331,6 +331,9 @@ impl State {
     }
 }
 
+/// The year 2100.
+const CLAIMED_EXPIRY: i64 = 4_102_444_800;
+
 /// A random UUID (version 4).
 pub(super) fn random_id() -> Uuid {
     let mut bytes = [0_u8; 16];
@@ -339,11 +342,11 @@ pub(super) fn random_id() -> Uuid {
 }
 
 /// A new value in the form of a JWT: three sections of base64url, the last of them random. What it
-/// claims means nothing.
+/// claims means nothing to the stand-in; `exp`, as far ahead as no test goes, is there for who shows it.
 pub(super) fn new_value(username: &str) -> Secret {
     let mut signature = [0_u8; 64];
     fill(&mut signature);
-    let claims = json!({ "iss": "stand-in", "sub": username, "jti": random_id() }).to_string();
+    let claims = json!({ "iss": "stand-in", "sub": username, "jti": random_id(), "exp": CLAIMED_EXPIRY }).to_string();
     let sections = [br#"{"alg":"HS512","typ":"JWT"}"#.as_slice(), claims.as_bytes(), &signature];
     Secret::new(sections.map(base64_url).join("."))
 }
