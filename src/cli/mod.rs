@@ -4,9 +4,11 @@ mod check;
 mod config;
 #[cfg(feature = "stand-in")]
 mod demo;
+mod detail;
 mod history;
 mod manual;
 mod order;
+mod plan;
 mod run;
 mod status;
 mod watch;
@@ -65,6 +67,8 @@ enum Command {
     Check(check::Arguments),
     /// Show every credential: what it serves, what comes next, what needs a person
     Status(status::Arguments),
+    /// Show what comes next for every credential, when and why; changes nothing
+    Plan(plan::Arguments),
     /// Show what happened: every step of every rotation
     History(history::Arguments),
     /// Replace tokens now, under the limits
@@ -142,6 +146,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Ended> {
         Command::Check(arguments) => check::run(&config, &arguments),
         Command::Status(arguments) => status::run(&config, &arguments),
         Command::Run(log) => run::run(&config, &log),
+        Command::Plan(arguments) => plan::run(&config, &arguments),
         Command::History(arguments) => history::run(&config, &arguments),
         Command::Rotate(arguments) => order::rotate(&config, &arguments),
         Command::Pause(arguments) => order::pause(&config, &arguments),

@@ -1,12 +1,15 @@
 //! `rotad status`: what the journal knows of every credential, whether the daemon runs or not.
 
 use std::fmt::Write;
+use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 
+use anyhow::Context;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
+use super::detail::{Detail, STEPS};
 use super::{Ended, block_on, complain, load, offline_fleet, say};
 use crate::clock::Clock;
 use crate::daemon::journal_path;
@@ -21,10 +24,20 @@ const PORTION: usize = 1000;
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
+    /// Everything that is known of this credential, instead of a line for each
+    name: Option<CredentialName>,
+    /// Show it again every two seconds
+    #[arg(long, conflicts_with = "json")]
+    watch: bool,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
 }
+
+/// How often `--watch` looks.
+const LOOK_EVERY: std::time::Duration = std::time::Duration::from_secs(2);
+/// Moves a terminal's cursor to the top and clears what is below.
+const CLEAR: &str = "\x1b[H\x1b[J";
 
 #[derive(Debug, Serialize)]
 struct Status {
@@ -59,15 +72,46 @@ struct DeliveryLine {
 
 pub fn run(path: &Path, arguments: &Arguments) -> Result<(), Ended> {
     let config = load(path)?;
+    if let Some(name) = arguments.name.as_ref().filter(|name| !config.credentials.contains_key(*name)) {
+        return Err(Ended::Misused(format!("rotad: no credential is named `{name}`: `rotad status` lists them")));
+    }
     let clock = Arc::new(Clock::new());
-    let now = clock.now().wall;
     block_on(async {
-        let fleet = offline_fleet(config, clock).await?;
+        let fleet = offline_fleet(config, clock.clone()).await?;
         let journal = SqliteJournal::open_read_only(journal_path(fleet.config())?)?;
-        let status = gather(&fleet, &journal, now).await?;
-        say(&if arguments.json { serde_json::to_string_pretty(&status)? + "\n" } else { table(&status) });
-        Ok(())
+        loop {
+            let now = clock.now().wall;
+            let text = match &arguments.name {
+                Some(name) => one(&fleet, &journal, name, now, arguments.json).await?,
+                None => {
+                    let status = gather(&fleet, &journal, now).await?;
+                    if arguments.json { serde_json::to_string_pretty(&status)? + "\n" } else { table(&status) }
+                }
+            };
+            if !arguments.watch {
+                say(&text);
+                return Ok(());
+            }
+            let clear = if std::io::stdout().is_terminal() { CLEAR } else { "" };
+            say(&format!("{clear}{text}"));
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     })?
+}
+
+async fn one(
+    fleet: &Fleet,
+    journal: &SqliteJournal,
+    name: &CredentialName,
+    now: Timestamp,
+    json: bool,
+) -> anyhow::Result<String> {
+    let Some(member) = fleet.member(name) else { anyhow::bail!("`{name}` is not configured") };
+    let Some(row) = journal.load(name).await? else { return Ok(format!("{name}: not begun\n")) };
+    let state = row.read_state().map_err(anyhow::Error::msg).context("the journal's record can't be read")?;
+    let history = journal.history(Some(name), STEPS).await?;
+    let detail = Detail::new(name.clone(), &member, state, &history, now);
+    Ok(if json { serde_json::to_string_pretty(&detail)? + "\n" } else { detail.table(now) })
 }
 
 async fn gather(fleet: &Fleet, journal: &dyn Journal, now: Timestamp) -> anyhow::Result<Status> {
@@ -156,12 +200,12 @@ fn table(status: &Status) -> String {
     text
 }
 
-fn when(at: At, now: Timestamp) -> String {
+pub(super) fn when(at: At, now: Timestamp) -> String {
     at.timestamp().map_or_else(|| "-".to_owned(), |at| if at <= now { "now".to_owned() } else { span(at, now) })
 }
 
 /// The time between two moments in its largest unit, rounded down.
-fn span(later: Timestamp, earlier: Timestamp) -> String {
+pub(super) fn span(later: Timestamp, earlier: Timestamp) -> String {
     let seconds = later.duration_since(earlier).max(SignedDuration::ZERO).as_secs();
     match seconds {
         0..120 => format!("{seconds} s"),

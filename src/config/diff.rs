@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use serde::Serialize;
 use thiserror::Error;
 
 use super::Config;
@@ -9,7 +10,7 @@ use super::credential::Credential;
 use crate::rotation::CredentialName;
 
 /// From one configuration to another. Names and places are sorted.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Diff {
     pub added: Vec<CredentialName>,
     /// No longer configured, and not renamed: let go.
@@ -24,7 +25,7 @@ pub struct Diff {
 }
 
 /// What changed of one credential; a renamed one is compared with what it was.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Change {
     /// Its new name.
     pub name: CredentialName,

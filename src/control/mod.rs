@@ -125,8 +125,8 @@ mod tests {
             account = "web"
             deliver = [{ sink = "disk", path = "/run/web" }]
         "#;
-        let system = crate::config::System { now: jiff::Timestamp::UNIX_EPOCH };
-        let config = crate::config::parse(text, "rotad.toml", &system).unwrap();
+        let world = crate::config::Unlooked { now: jiff::Timestamp::UNIX_EPOCH };
+        let config = crate::config::parse(text, "rotad.toml", &world).unwrap();
         selection.resolve(&config).map(|names| names.iter().map(ToString::to_string).collect())
     }
 

@@ -1,5 +1,6 @@
 //! The engine: wakes what is due, bounds the workers, and carries out what the core says.
 
+mod forecast;
 mod limits;
 mod orders;
 mod scheduler;
@@ -14,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::{SignedDuration, Timestamp};
 use tracing::{error, info};
 
+pub use forecast::{Step, forecast};
 pub use limits::BlastRadius;
 pub use orders::Ordered;
 pub use scheduler::{Command, Handle, Scheduler};

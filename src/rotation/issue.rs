@@ -28,7 +28,8 @@ pub struct Due {
 }
 
 /// Why a new token is due.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Why {
     /// There is none yet.
     First,
@@ -39,18 +40,6 @@ pub enum Why {
     Gone,
     /// A person asked for it.
     Ordered,
-}
-
-impl Why {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::First => "first",
-            Self::Schedule => "schedule",
-            Self::Deadline => "deadline",
-            Self::Gone => "gone",
-            Self::Ordered => "ordered",
-        }
-    }
 }
 
 /// `expiry - grace - margin` of a token: the last safe moment to have rotated.
@@ -173,7 +162,8 @@ impl Turn<'_> {
         Action::Issue { rotation, request }
     }
 
-    pub(super) fn due(&self, now: Moment) -> Due {
+    /// When a new token is due, by what is known and was seen in this turn.
+    pub fn due(&self, now: Moment) -> Due {
         // A pause that lets tokens expire puts off even what a consumer can't do without.
         let put_off = self.credential.orders.pause(now.wall).filter(|pause| pause.let_expire).map(|pause| pause.until);
         let at_once = |why| Due { at: put_off.unwrap_or(now.wall), urgent: false, why };

@@ -12,6 +12,7 @@ mod disk;
 mod journal;
 mod online;
 mod ordering;
+mod planning;
 mod refusals;
 mod reloading;
 mod stopping;

@@ -16,7 +16,7 @@ pub const INSTALLATION: InstallationId = InstallationId(0xaaaa_0001);
 pub const MINUTE: i64 = 60;
 pub const HOUR: i64 = 3600;
 pub const DAY: i64 = 24 * HOUR;
-const BEGINNING: i64 = 1_800_000_000;
+pub const BEGINNING: i64 = 1_800_000_000;
 /// More turns than any wait of a test asks for: a loop that spins fails.
 const TURNS_MAX: u32 = 20_000;
 

@@ -1,0 +1,272 @@
+//! `rotad plan`: what comes next for each credential, when and why; nothing is changed. The daemon's own core is
+//! run ahead from what the journal holds.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use super::status::span;
+use super::{Ended, block_on, load, offline_fleet, say};
+use crate::clock::Clock;
+use crate::config::{Config, Diff, parse_duration};
+use crate::control::Selection;
+use crate::daemon::journal_path;
+use crate::engine::{Roster, Step, forecast};
+use crate::fleet::Fleet;
+use crate::journal::{CLOCK_MARK, Identity, Journal, SqliteJournal};
+use crate::rotation::{
+    Block, Credential, CredentialName, Facts, Happened, InstallationId, Moment, Pause, ProcessId, Steady, Why,
+};
+
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Names of credentials, or patterns such as `etl-*`; all without
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// Every step for so long ahead, such as `1d` or `30d`, instead of the next rotation only
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+    ahead: Option<SignedDuration>,
+    /// What this other configuration would change, instead
+    #[arg(long, value_name = "FILE", conflicts_with = "ahead")]
+    diff: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Plan {
+    taken_at: Timestamp,
+    until: Option<Timestamp>,
+    credentials: Vec<Line>,
+    load: Load,
+}
+
+#[derive(Debug, Serialize)]
+struct Line {
+    name: CredentialName,
+    /// In the way of everything that is forecast.
+    block: Option<Block>,
+    paused: Option<Pause>,
+    steps: Vec<Step>,
+}
+
+/// Whether it fits the limits.
+#[derive(Debug, Serialize)]
+struct Load {
+    rotations: usize,
+    /// The most of the forecast that begin within one minute.
+    rotations_in_a_minute: usize,
+    rotations_per_minute_limit: u32,
+    revocations_in_a_minute: usize,
+    revocations_per_minute_limit: u32,
+}
+
+pub fn run(path: &Path, arguments: &Arguments) -> Result<(), Ended> {
+    let config = load(path)?;
+    if let Some(other) = &arguments.diff {
+        let diff = config.diff(&load(other)?);
+        say(&if arguments.json { serde_json::to_string_pretty(&diff)? + "\n" } else { told_diff(&diff) });
+        return Ok(());
+    }
+    let selection = Selection { names: arguments.names.clone(), all: arguments.names.is_empty(), ..Selection::default() };
+    let names = selection.resolve(&config).map_err(|refusal| Ended::Misused(format!("rotad: {refusal}")))?;
+    block_on(async {
+        let fleet = offline_fleet(config, Arc::new(Clock::new())).await?;
+        let plan = plan(&fleet, &names, arguments.ahead).await?;
+        say(&if arguments.json { serde_json::to_string_pretty(&plan)? + "\n" } else { told(&plan) });
+        Ok(())
+    })?
+}
+
+/// What is remembered of a fleet: of a journal, or nothing where rotad has not run yet.
+enum Memory {
+    Journal(Box<SqliteJournal>),
+    Nothing,
+}
+
+impl Memory {
+    fn open(config: &Config) -> anyhow::Result<Self> {
+        let path = journal_path(config)?;
+        if path.exists() { Ok(Self::Journal(Box::new(SqliteJournal::open_read_only(path)?))) } else { Ok(Self::Nothing) }
+    }
+
+    async fn credential(&self, name: &CredentialName, from: Option<&CredentialName>) -> anyhow::Result<Option<Credential>> {
+        let Self::Journal(journal) = self else { return Ok(None) };
+        let row = match (journal.load(name).await?, from) {
+            (None, Some(from)) => journal.load(from).await?,
+            (row, _) => row,
+        };
+        // A record that can't be read is rebuilt by the daemon: the plan knows no more than it does.
+        Ok(row.and_then(|row| row.read_state().ok()))
+    }
+
+    /// The present, on the steady clock of the daemon: what passed since its last mark is taken to have passed for it.
+    async fn now(&self) -> anyhow::Result<Moment> {
+        let wall = Clock::new().now().wall;
+        let Self::Journal(journal) = self else { return Ok(Moment { wall, steady: Steady(0) }) };
+        let mark: Option<Moment> = journal.fact(CLOCK_MARK).await?.and_then(|mark| serde_json::from_str(&mark).ok());
+        let mark = mark.unwrap_or(Moment { wall, steady: Steady(0) });
+        let passed = i64::try_from(wall.duration_since(mark.wall).as_millis().max(0))?;
+        Ok(Moment { wall, steady: Steady(mark.steady.0.saturating_add(passed)) })
+    }
+
+    fn identity(&self, now: Timestamp) -> Identity {
+        match self {
+            Self::Journal(journal) => journal.identity(),
+            Self::Nothing => Identity { installation: InstallationId(0), created_at: now },
+        }
+    }
+}
+
+async fn plan(fleet: &Fleet, names: &[CredentialName], ahead: Option<SignedDuration>) -> anyhow::Result<Plan> {
+    let memory = Memory::open(fleet.config())?;
+    let now = memory.now().await?;
+    let Identity { installation, created_at } = memory.identity(now.wall);
+    let facts = Facts { installation, journal_created_at: created_at, process: ProcessId(0), process_since: now };
+    let until = ahead.map(|ahead| now.wall.saturating_add(ahead)).transpose()?;
+    let mut credentials = Vec::new();
+    for name in names {
+        let Some(member) = fleet.member(name) else { continue };
+        let stored = memory.credential(name, member.policy.renamed_from.as_ref()).await?;
+        let block = stored.as_ref().and_then(|state| state.blocked.clone());
+        let paused = stored.as_ref().and_then(|state| state.orders.pause(now.wall)).cloned();
+        let next_is_there = |steps: &[Step]| until.is_none() && is_whole(steps);
+        let steps = forecast(stored, &member.policy, facts, now, until.unwrap_or(Timestamp::MAX), next_is_there);
+        let steps = steps.into_iter().filter(|step| until.is_none_or(|until| step.at < until)).collect();
+        credentials.push(Line { name: name.clone(), block, paused, steps });
+    }
+    let key = |line: &Line| (line.block.is_none(), line.steps.first().map(|step| step.at), line.name.clone());
+    credentials.sort_by_key(key);
+    let load = load_of(&credentials, fleet.config());
+    Ok(Plan { taken_at: now.wall, until, credentials, load })
+}
+
+/// Whether the next rotation and the end of its predecessor are among the steps.
+fn is_whole(steps: &[Step]) -> bool {
+    let Some(promoted) = steps.iter().position(|step| step.what == Happened::Promoted) else { return false };
+    let first = steps.iter().take(promoted).all(|step| step.why.is_none_or(|why| why == Why::First));
+    first || steps[promoted..].iter().any(|step| matches!(step.what, Happened::Revoked | Happened::Expired))
+}
+
+fn load_of(credentials: &[Line], config: &Config) -> Load {
+    let begun = |what: Happened| -> Vec<Timestamp> {
+        let steps = credentials.iter().flat_map(|line| &line.steps);
+        steps.filter(|step| step.what == what).map(|step| step.at).collect()
+    };
+    let (rotations, revocations) = (begun(Happened::Intended), begun(Happened::Revoked));
+    Load {
+        rotations: rotations.len(),
+        rotations_in_a_minute: most_in_a_minute(rotations),
+        rotations_per_minute_limit: config.limits.rotations_per_minute.get(),
+        revocations_in_a_minute: most_in_a_minute(revocations),
+        revocations_per_minute_limit: config.limits.revocations_per_minute.get(),
+    }
+}
+
+fn most_in_a_minute(mut times: Vec<Timestamp>) -> usize {
+    times.sort_unstable();
+    let within = |from: usize| times[from..].iter().take_while(|at| at.duration_since(times[from]).as_secs() < 60).count();
+    (0..times.len()).map(within).max().unwrap_or(0)
+}
+
+fn told(plan: &Plan) -> String {
+    let mut text = String::new();
+    for Line { name, block, paused, steps } in &plan.credentials {
+        let _ = writeln!(text, "{name}");
+        if let Some(block) = block {
+            let _ = writeln!(text, "  blocked, so nothing of this happens before a person has done this: {}", block.detail);
+        }
+        if let Some(pause) = paused {
+            let _ = writeln!(text, "  paused until {} by {}: {}", pause.until, pause.by, pause.reason);
+        }
+        if steps.is_empty() {
+            let _ = writeln!(text, "  nothing");
+        }
+        for step in steps {
+            let _ = writeln!(text, "  {}  {:>9}  {}", shown(step.at), from_now(step.at, plan.taken_at), words(step));
+        }
+    }
+    let Load { rotations, rotations_in_a_minute, rotations_per_minute_limit, .. } = plan.load;
+    let _ = writeln!(
+        text,
+        "\n{rotations} rotations; at most {rotations_in_a_minute} begin within one minute, and the limit is {rotations_per_minute_limit}{}",
+        if rotations_in_a_minute > rotations_per_minute_limit as usize { ": some come later than shown" } else { "" }
+    );
+    text
+}
+
+fn shown(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+fn from_now(at: Timestamp, now: Timestamp) -> String {
+    if at <= now { "now".to_owned() } else { format!("in {}", span(at, now)) }
+}
+
+fn words(step: &Step) -> String {
+    let token = step.token.as_ref().map(ToString::to_string).unwrap_or_default();
+    match step.what {
+        Happened::Intended => match step.why {
+            Some(Why::First) => "a first token is issued: there is none yet".to_owned(),
+            Some(Why::Schedule) => "a new token is issued: the schedule's time".to_owned(),
+            Some(Why::Deadline) => "a new token is issued: the old one's deadline, as the schedule comes later".to_owned(),
+            Some(Why::Gone) => "a new token is issued: the old one is gone".to_owned(),
+            Some(Why::Ordered) => "a new token is issued: a person ordered it".to_owned(),
+            None => "a new token is issued".to_owned(),
+        },
+        Happened::Promoted => "every delivery has it: its grace period begins".to_owned(),
+        Happened::Revoked => format!("token {token} is revoked"),
+        Happened::Expired => format!("token {token} expires"),
+        Happened::GivenUp => "a lost token is given up: it has expired if it ever was".to_owned(),
+        Happened::PauseEnded => "the pause ends".to_owned(),
+        other => other.as_str().to_owned(),
+    }
+}
+
+fn told_diff(diff: &Diff) -> String {
+    if diff.is_empty() {
+        return "nothing would change\n".to_owned();
+    }
+    let mut text = String::new();
+    for section in &diff.sections {
+        let _ = writeln!(text, "~ [{section}]");
+    }
+    for name in &diff.added {
+        let _ = writeln!(text, "+ {name}: gets its first token, under the limits");
+    }
+    for (from, to) in &diff.renamed {
+        let _ = writeln!(text, "~ {from} is called {to}: its tokens and places are carried on");
+    }
+    for change in &diff.changed {
+        let _ = writeln!(text, "~ {}{}", change.name, if change.terms { ": its terms change" } else { "" });
+        for place in &change.places_added {
+            let _ = writeln!(text, "    + {place}: filled with a copy, or when next due");
+        }
+        for place in &change.places_removed {
+            let _ = writeln!(text, "    - {place}: the tokens of today are left to expire, unless `rotad forget` says otherwise");
+        }
+    }
+    for name in &diff.removed {
+        let _ = writeln!(text, "- {name}: let go, its tokens are left to expire");
+    }
+    if let Err(refusal) = diff.check_automatic() {
+        let _ = writeln!(text, "\n{refusal}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fullest_minute_is_found_wherever_it_begins() {
+        let at = |seconds: &[i64]| seconds.iter().map(|second| Timestamp::from_second(*second).unwrap()).collect();
+        assert_eq!(most_in_a_minute(at(&[])), 0);
+        assert_eq!(most_in_a_minute(at(&[300, 0, 50, 59, 60, 109])), 4);
+    }
+}
