@@ -185,7 +185,7 @@ impl Setup {
         setup.rotations_per_minute = *rng.pick(&[1, 3, 10]);
         setup.revocations_per_minute = *rng.pick(&[1, 3, 10]);
         setup.outside_every = *rng.pick(&[None, None, Some(times.every), Some(times.every / 4)]);
-        setup.outside = Fault::ALL.into_iter().filter(|fault| fault.is_outside()).collect();
+        setup.outside = Fault::ALL.iter().copied().filter(|fault| fault.is_outside()).collect();
         // A minute takes twice what is due in it on average, as the configuration asks for.
         let demand = (2 * size as Ms * MINUTE / times.every + 1) as u32;
         setup.rotations_per_minute = setup.rotations_per_minute.max(demand);
