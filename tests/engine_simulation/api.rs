@@ -22,12 +22,17 @@ use crate::simulator::world::{Ended, MINUTE, Ms, SECOND, Token, stamp, token_ind
 
 /// How long the client waits for an answer, as the real one does.
 pub const PATIENCE: Ms = 30 * SECOND;
-/// What is added to an account's index while another organization answers.
+/// Accounts of other organizations are counted from here on, as many for each of those.
 const ELSEWHERE: usize = 1 << 32;
 
-/// The account of the same name in another organization.
-pub fn elsewhere(account: usize) -> usize {
-    account + ELSEWHERE
+/// The account of the same name in the other organization of this number, from 1 on.
+fn elsewhere(account: usize, number: usize) -> usize {
+    account + number * ELSEWHERE
+}
+
+/// The account in our organization that has the name of one that is elsewhere.
+pub fn namesake(account: usize) -> Option<usize> {
+    (account >= ELSEWHERE).then_some(account % ELSEWHERE)
 }
 
 pub struct SimProvider {
@@ -61,7 +66,7 @@ fn no_such_account() -> Failed {
 impl World {
     /// The account as the admin token of its organization sees it.
     fn seen_account(&self, account: usize) -> usize {
-        if self.is_wrong(account) { elsewhere(account) } else { account }
+        if self.is_wrong(account) { elsewhere(account, self.others) } else { account }
     }
 
     pub fn is_wrong(&self, account: usize) -> bool {

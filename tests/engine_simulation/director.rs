@@ -272,8 +272,11 @@ impl Director {
         let Some(process) = self.living() else { return };
         let (engine, mut settled) = (process.engine.clone(), true);
         for (index, organization) in ORGANIZATIONS.iter().enumerate() {
-            let wrong = self.sim.world().wrong_organization == Some(index);
-            let admin_token = Secret::new(if wrong { "wrong" } else { "right" }.to_owned());
+            let (wrong, others) = {
+                let world = self.sim.world();
+                (world.wrong_organization == Some(index), world.others)
+            };
+            let admin_token = Secret::new(if wrong { format!("wrong {others}") } else { "right".to_owned() });
             let watched = engine.watch_admin_token(&Arc::from(*organization), admin_token.fingerprint()).await;
             settled &= watched.unwrap_or(false);
             if wrong {

@@ -1,7 +1,7 @@
 //! A journal in memory, with the contract's semantics: what was not acknowledged may be lost with the
 //! process, and what was is there for the next one, unless the record itself is lost or restored.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use rotad::clock::Clock;
 use rotad::journal::{CLOCK_MARK, HistoryLine, Identity, Journal, JournalError, Row, Save};
-use rotad::rotation::{CredentialName, Happened, InstallationId, Moment};
+use rotad::rotation::{CredentialName, DeliveryId, Happened, InstallationId, Moment};
 use tokio::time::sleep;
 
 use super::matrix::{Fault, Step};
@@ -29,6 +29,8 @@ pub struct Record {
     /// Saved by the next commit.
     mark: Option<Moment>,
     history: VecDeque<HistoryLine>,
+    /// Places that were configured when a turn was saved.
+    places: BTreeSet<DeliveryId>,
     pub history_max: usize,
     closed: bool,
 }
@@ -41,6 +43,7 @@ impl Record {
             facts: BTreeMap::new(),
             mark: None,
             history: VecDeque::new(),
+            places: BTreeSet::new(),
             history_max: HISTORY_MAX,
             closed: false,
         }
@@ -50,12 +53,13 @@ impl Record {
         self.rows.get(credential).map(|(_, memo)| memo.clone()).unwrap_or_default()
     }
 
-    pub fn memo_mut(&mut self, credential: &CredentialName) -> Option<&mut Memo> {
-        self.rows.get_mut(credential).map(|(_, memo)| memo)
-    }
-
     pub fn row(&self, credential: &CredentialName) -> Option<&Row> {
         self.rows.get(credential).map(|(row, _)| row)
+    }
+
+    /// Whether it was told of the place.
+    pub fn knows(&self, place: &DeliveryId) -> bool {
+        self.places.contains(place)
     }
 
     pub fn history(&self) -> impl Iterator<Item = &HistoryLine> {
@@ -223,11 +227,12 @@ impl World {
             self.actors[credential].memo.scheduled_from = self.now;
         }
         self.actors[credential].memo.settle(&policy);
+        // What every delivery has shown once is not kept in memory for any of them.
         let actor = &mut self.actors[credential];
-        if let Some(period) = actor.memo.period {
-            // Every delivery shows it: no copy is needed in memory any more.
-            actor.hands.retain(|rotation, _| *rotation > period.rotation);
-        }
+        let reached = &actor.memo.reached;
+        let shown =
+            |rotation| policy.deliveries.keys().all(|place| reached.get(place).is_some_and(|reached| *reached >= rotation));
+        actor.hands.retain(|rotation, _| !shown(*rotation));
     }
 }
 
@@ -235,7 +240,11 @@ impl World {
     fn commit(&mut self, credential: usize, save: Save) -> Result<u64, JournalError> {
         self.saved(credential, &save);
         self.count_intents(credential, &save);
-        let memo = self.actors[credential].memo.clone();
+        let actor = &self.actors[credential];
+        let memo = actor.memo.clone();
+        let new = actor.turn_policy.deliveries.keys().filter(|place| !self.record.places.contains(*place));
+        let new: Vec<DeliveryId> = new.cloned().collect();
+        self.record.places.extend(new);
         let result = self.record.save(save, memo);
         if let Err(JournalError::Conflict(name)) = &result {
             self.violate("one turn", Some(credential), format!("two turns of `{name}` at once"));

@@ -210,6 +210,8 @@ impl World {
             return false;
         }
         self.wrong_organization = Some(organization);
+        self.wrong_since = self.now;
+        self.others += 1;
         self.signal(Signal::NewAdminToken);
         self.later(Mend::Organization);
         true
