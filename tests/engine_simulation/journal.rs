@@ -1,7 +1,7 @@
 //! A journal in memory, with the contract's semantics: what was not acknowledged may be lost with the
 //! process, and what was is there for the next one, unless the record itself is lost or restored.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use rotad::clock::Clock;
 use rotad::journal::{CLOCK_MARK, HistoryLine, Identity, Journal, JournalError, Row, Save};
-use rotad::rotation::{CredentialName, DeliveryId, Happened, InstallationId, Moment};
+use rotad::rotation::{CredentialName, DeliveryId, Happened, InstallationId, Moment, RotationId};
 use tokio::time::sleep;
 
 use super::matrix::{Fault, Step};
@@ -29,8 +29,8 @@ pub struct Record {
     /// Saved by the next commit.
     mark: Option<Moment>,
     history: VecDeque<HistoryLine>,
-    /// Places that were configured when a turn was saved.
-    places: BTreeSet<DeliveryId>,
+    /// Places that were configured when a turn was saved, each with the newest rotation of the time.
+    places: BTreeMap<DeliveryId, RotationId>,
     pub history_max: usize,
     closed: bool,
 }
@@ -43,7 +43,7 @@ impl Record {
             facts: BTreeMap::new(),
             mark: None,
             history: VecDeque::new(),
-            places: BTreeSet::new(),
+            places: BTreeMap::new(),
             history_max: HISTORY_MAX,
             closed: false,
         }
@@ -57,9 +57,18 @@ impl Record {
         self.rows.get(credential).map(|(row, _)| row)
     }
 
-    /// Whether it was told of the place.
-    pub fn knows(&self, place: &DeliveryId) -> bool {
-        self.places.contains(place)
+    /// Whether it can know that the place may serve this rotation, configured still or not.
+    pub fn knows_of(&self, rotation: RotationId, place: &DeliveryId) -> bool {
+        self.places.get(place).is_some_and(|newest| rotation <= *newest)
+    }
+
+    pub fn fact(&self, name: &str) -> Option<&String> {
+        self.facts.get(name)
+    }
+
+    /// What it holds of a credential, for a trace.
+    pub fn in_words(&self, credential: &CredentialName) -> String {
+        format!("{:?} {:?}", self.row(credential).map(|row| &row.state), self.facts)
     }
 
     pub fn history(&self) -> impl Iterator<Item = &HistoryLine> {
@@ -242,9 +251,14 @@ impl World {
         self.count_intents(credential, &save);
         let actor = &self.actors[credential];
         let memo = actor.memo.clone();
-        let new = actor.turn_policy.deliveries.keys().filter(|place| !self.record.places.contains(*place));
-        let new: Vec<DeliveryId> = new.cloned().collect();
-        self.record.places.extend(new);
+        if let Some(newest) = memo.recorded.last() {
+            for place in actor.turn_policy.deliveries.keys() {
+                match self.record.places.get_mut(place) {
+                    Some(known) => *known = *newest,
+                    None => drop(self.record.places.insert(place.clone(), *newest)),
+                }
+            }
+        }
         let result = self.record.save(save, memo);
         if let Err(JournalError::Conflict(name)) = &result {
             self.violate("one turn", Some(credential), format!("two turns of `{name}` at once"));

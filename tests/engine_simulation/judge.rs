@@ -120,10 +120,11 @@ impl World {
 
     /// A token ended by our DELETE.
     pub fn judge_revoked(&mut self, credential: usize, index: usize, sent: Ms) {
-        // A place that was configured once is judged for as long as the journal knows of it. One that was
-        // added after a backup and removed before that was restored is known to nobody.
-        let actor = &self.actors[credential];
-        let known = |place: &&Place| self.record.knows(&place.id) || actor.policy.deliveries.contains_key(&place.id);
+        // A place that was configured once is judged as far as the journal can know of it. One that was added
+        // after a backup and removed before that was restored is known to nobody, and nobody reads it.
+        let (actor, rotation) = (&self.actors[credential], self.tokens[index].name.rotation);
+        let is_configured = |place: &Place| actor.policy.deliveries.contains_key(&place.id);
+        let known = |place: &&Place| is_configured(place) || self.record.knows_of(rotation, &place.id);
         let places: Vec<Place> = actor.places.iter().map(|place| &self.places[*place]).filter(known).cloned().collect();
         let verdict = Scene::revoked(&places, index, sent);
         self.judge(credential, verdict);

@@ -317,6 +317,10 @@ impl World {
     }
 
     pub fn violate(&mut self, promise: &'static str, credential: Option<usize>, detail: String) {
+        if let Some(index) = credential.filter(|_| self.traced) {
+            let held = self.record.in_words(&self.actors[index].policy.owner.credential);
+            self.tell(credential, || format!("the journal holds {held}"));
+        }
         self.tell(credential, || format!("BROKEN {promise}: {detail}"));
         if self.violation.is_none() && !self.setup.ignored.contains(&promise) {
             self.violation = Some(Violation { promise, detail, at: self.now });
