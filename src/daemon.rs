@@ -168,6 +168,7 @@ impl Daemon {
     pub async fn stop(self) {
         self.stop.send_replace(true);
         let _ = self.scheduler.await;
+        fail_point::pass(Point::Drained);
         let _ = self.web.await;
         let _ = self.engine.mark_clock().await;
         if tokio::time::timeout(CLOSE_MAX, self.engine.journal.close()).await.is_err() {

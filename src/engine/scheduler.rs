@@ -12,6 +12,7 @@ use tracing::{debug, info, warn};
 use super::worker::{Ended, take_turn};
 use super::{Engine, Roster};
 use crate::clock::Freeze;
+use crate::fail_point::{self, Point};
 use crate::journal::JournalError;
 use crate::rotation::CredentialName;
 use crate::snapshot::{FreezeReason, Summary};
@@ -400,6 +401,7 @@ impl Scheduler {
     /// Nothing new begins; what was issued is delivered if that goes quickly.
     async fn drain(&mut self) {
         self.engine.limits().draining = true;
+        fail_point::pass(Point::Draining);
         let turns = &mut self.turns;
         if !turns.is_empty() {
             info!(turns = turns.len(), "stopping: turns under way come to their end");

@@ -129,6 +129,13 @@ impl World {
     }
 }
 
+fn in_words(outcome: &ListOutcome) -> String {
+    match outcome {
+        ListOutcome::Complete(tokens) => tokens.iter().map(|token| token.id.0.as_str()).collect::<Vec<_>>().join(" "),
+        ListOutcome::Failed(failed) => failed.to_string(),
+    }
+}
+
 impl SimProvider {
     /// An answer of the API carries its `Date`.
     fn saw_date(&self, sent_back: Ms) {
@@ -175,6 +182,15 @@ impl SimProvider {
             Some(fault) if failure(fault).is_some() => ListOutcome::Failed(failure(fault).unwrap()),
             _ => self.claim.sim.world().list(index),
         };
+        // Known to be another one when the list was taken.
+        let (wrong, noticed) = {
+            let mut world = self.claim.sim.world();
+            let (wrong, noticed) = (world.is_wrong(index), world.flagged.contains(&organization_of(index)));
+            world.tell(Some(self.claim.credential), || {
+                format!("the list shows {}{}", in_words(&outcome), if wrong { ", of another organization" } else { "" })
+            });
+            (wrong, noticed)
+        };
         wait(met.back).await;
         self.claim.leave(&met).await;
         if met.fault != Some(Fault::Unreachable) {
@@ -182,12 +198,10 @@ impl SimProvider {
         }
         let mut world = self.claim.sim.world();
         if matches!(outcome, ListOutcome::Complete(_)) && *account == self.claim.policy.account {
-            // Known to be another one when the list was asked for.
-            let wrong = world.is_wrong(index) && world.flagged.contains(&organization_of(index));
             let mut seen = self.claim.seen.lock().unwrap();
             seen.listed = true;
-            seen.wrongly_listed = wrong;
-            seen.unnoticed = world.is_wrong(index) && !wrong;
+            seen.wrongly_listed = wrong && noticed;
+            seen.unnoticed = wrong && !noticed;
             let lagged = std::mem::take(&mut world.lagged);
             if lagged && !world.calm {
                 world.matrix.meet(Fault::Lags, step);

@@ -224,6 +224,10 @@ impl World {
                 (Happened::Intended, Some(rotation)) => drop(memo.recorded.insert(rotation)),
                 (Happened::Attempted, Some(rotation)) => drop(memo.attempted.insert(rotation)),
                 (Happened::Rebuilt, _) => {
+                    // The period begins anew with a rebuild, under the grace period of now (S2).
+                    let actor = &mut self.actors[credential];
+                    let at = actor.intended_at;
+                    actor.memo.shown.values_mut().for_each(|(_, since)| *since = at);
                     if let Some(token) = &entry.token {
                         self.adopted.insert(crate::simulator::world::token_index(token));
                     }
