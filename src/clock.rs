@@ -81,6 +81,8 @@ struct State {
     /// Local wall clock minus the API's `Date`, at the last comparison.
     skew: Option<SignedDuration>,
     jumps: u64,
+    /// What `steady` counts of the time before this process.
+    carried: i64,
     started: Reading,
     /// The moment up to which an earlier process counted; what came between is counted once the
     /// API's `Date` has confirmed it.
@@ -103,12 +105,25 @@ impl Clock {
     /// comparison, by the slower of the wall clock and the API's `Date`, less the skew that is tolerated.
     pub fn resume(&self, mark: Moment) {
         let mut state = self.lock();
-        state.steady = Steady(state.steady.0 + mark.steady.0);
+        state.carry(mark.steady.0);
         state.uncounted_since = Some(mark.wall);
     }
 
     pub fn now(&self) -> Moment {
         self.lock().advance((self.source)())
+    }
+
+    /// Now, with a steady clock that began with this process: it does not leap when the time between two
+    /// processes is counted, which the first comparison does.
+    pub fn now_in_process(&self) -> Moment {
+        let mut state = self.lock();
+        let Moment { wall, steady } = state.advance((self.source)());
+        Moment { wall, steady: Steady(steady.0 - state.carried) }
+    }
+
+    /// Time since boot, suspends included: no less than what truly passed, whatever the wall clock did.
+    pub fn boot(&self) -> SignedDuration {
+        (self.source)().boot
     }
 
     /// Compares with the API: `server` is the `Date` of an answer that came just now.
@@ -152,6 +167,7 @@ impl State {
             frozen: Some(Freeze::NotCompared),
             skew: None,
             jumps: 0,
+            carried: 0,
             started: reading,
             uncounted_since: None,
         }
@@ -178,6 +194,12 @@ impl State {
         Moment { wall: self.origin + reading.boot, steady: self.steady }
     }
 
+    /// Counts time of before this process.
+    fn carry(&mut self, millis: i64) {
+        self.steady = Steady(self.steady.0 + millis);
+        self.carried += millis;
+    }
+
     fn compare(&mut self, server: Timestamp, reading: Reading) {
         self.advance(reading);
         // `Date` counts whole seconds, so the true time is half a second later on average.
@@ -196,7 +218,7 @@ impl State {
             // The mark was made by a clock that may have differed by as much as is tolerated.
             let between = self.started.system.min(start_by_server).duration_since(mark) - SKEW_MAX;
             let between = between.max(SignedDuration::ZERO);
-            self.steady = Steady(self.steady.0 + i64::try_from(between.as_millis()).unwrap_or(0));
+            self.carry(i64::try_from(between.as_millis()).unwrap_or(0));
         }
     }
 }
@@ -296,6 +318,7 @@ mod tests {
             state.compare(server(api + 10), at(system + 10, 10));
             let expected = 7_000 + (counted + 10) * 1000;
             assert_eq!(state.steady, Steady(expected), "{system} {api}");
+            assert_eq!(state.steady.0 - state.carried, 7_000 + 10_000, "{system} {api}: this process lived no longer for that");
         }
     }
 }

@@ -229,6 +229,7 @@ impl Daemon {
     pub async fn stop(self) {
         self.stop.send_replace(true);
         let _ = self.scheduler.await;
+        fail_point::pass(Point::Drained);
         let _ = self.web.await;
         if let Some(control) = self.control {
             // Who still waits for an answer is told that there will be none.

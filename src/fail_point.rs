@@ -60,6 +60,10 @@ points! {
     FileMarked,
     /// The new value is in place, and its directory was not flushed.
     FileLanded,
+    /// Told to stop: nothing new begins, and turns under way come to their end.
+    Draining,
+    /// Told to stop: every turn has ended, and the journal is not closed.
+    Drained,
 }
 
 #[cfg(not(feature = "fail-points"))]

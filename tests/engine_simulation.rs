@@ -12,6 +12,8 @@ mod checked;
 mod engine;
 #[path = "engine_simulation/failures.rs"]
 mod failures;
+#[path = "engine_simulation/organization.rs"]
+mod organization;
 #[allow(dead_code)] // its oracle and its random numbers are used here
 #[path = "simulation/mod.rs"]
 mod simulator;

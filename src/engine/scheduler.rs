@@ -12,6 +12,7 @@ use tracing::{debug, info, warn};
 use super::worker::{Ended, take_turn};
 use super::{Engine, Ordered, Roster};
 use crate::clock::Freeze;
+use crate::fail_point::{self, Point};
 use crate::journal::JournalError;
 use crate::rotation::CredentialName;
 use crate::snapshot::{FreezeReason, Summary};
@@ -204,17 +205,23 @@ impl Scheduler {
             return;
         }
         self.unswept -= usize::from(!slot.swept);
-        self.engine.standings().let_go(name);
         // It is not waited for any more, and if it comes back it is not waited for again.
         slot.swept = true;
         if !slot.running {
             self.asleep.remove(&(slot.wake_at, name.clone()));
             self.ready.remove(&(slot.deadline_at, name.clone()));
-            self.slots.remove(name);
-            self.engine.forget_values(name);
+            self.forget(name);
         }
         self.engine.board.remove(name);
         info!(credential = %name, "no longer configured: let go, its tokens are left to expire");
+    }
+
+    /// Nothing of a credential that was let go is left. What its lists say of its organization holds until its
+    /// turn has ended: the turn itself is kept back by that.
+    fn forget(&mut self, name: &CredentialName) {
+        self.slots.remove(name);
+        self.engine.standings().let_go(name);
+        self.engine.forget_values(name);
     }
 
     /// Runs until `stop` says so, then lets the turns under way come to a safe end.
@@ -311,8 +318,7 @@ impl Scheduler {
         };
         let Some(slot) = self.slots.get_mut(&name) else { return };
         if slot.let_go {
-            self.slots.remove(&name);
-            self.engine.forget_values(&name);
+            self.forget(&name);
             return;
         }
         slot.running = false;
@@ -412,6 +418,7 @@ impl Scheduler {
     /// Nothing new begins; what was issued is delivered if that goes quickly.
     async fn drain(&mut self) {
         self.engine.limits().draining = true;
+        fail_point::pass(Point::Draining);
         let turns = &mut self.turns;
         if !turns.is_empty() {
             info!(turns = turns.len(), "stopping: turns under way come to their end");

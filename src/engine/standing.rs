@@ -21,6 +21,8 @@ const UNNOTICED: SignedDuration = SignedDuration::from_secs(60);
 struct Standing {
     vanished: BTreeMap<CredentialName, Timestamp>,
     credentials: usize,
+    /// How often the admin token in use was found to be another one than before.
+    changes: u64,
     /// When the admin token that is in use was noticed to be new.
     new_since: Option<Timestamp>,
     /// The same, while no list has shown a token that was known before.
@@ -54,6 +56,7 @@ impl Standings {
         let standing = self.organizations.entry(organization.clone()).or_default();
         if standing.new_since != Some(since) {
             standing.new_since = Some(since);
+            standing.changes += 1;
             // What was missed under it so far is missed still, when it is dated anew.
             if standing.unproven.replace(since).is_none() {
                 standing.unseen.clear();
@@ -65,8 +68,14 @@ impl Standings {
     /// The organization's admin token is the one that was proven before.
     pub fn has_proven_admin_token(&mut self, organization: &Arc<str>) {
         let standing = self.organizations.entry(organization.clone()).or_default();
+        standing.changes += u64::from(standing.new_since.is_some());
         (standing.new_since, standing.unproven) = (None, None);
         standing.unseen.clear();
+    }
+
+    /// How often the admin token was found to be another one: lists of before such a change say nothing after it.
+    pub fn changes(&self, organization: &str) -> u64 {
+        self.organizations.get(organization).map_or(0, |standing| standing.changes)
     }
 
     /// A complete list came in. `known`: when each token of the credential that should be on it was
@@ -183,8 +192,12 @@ mod tests {
         standings.set_size(&organization(), 10);
         standings.has_new_admin_token(&organization(), at(1000));
         standings.listed(&organization(), &name(1), &[(at(0), false)]);
+        let changes = standings.changes("main");
         standings.has_proven_admin_token(&organization());
         assert!(!standings.is_suspect("main"));
+        assert_eq!(standings.changes("main"), changes + 1);
+        standings.has_proven_admin_token(&organization());
+        assert_eq!(standings.changes("main"), changes + 1, "it is the one of before");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tracing::{error, warn};
 
 use super::orders::Answer;
@@ -43,7 +43,11 @@ struct Worker<'a> {
     places: BTreeMap<DeliveryId, Arc<dyn Place>>,
     values: Values,
     versions: BTreeMap<DeliveryId, Version>,
+    /// When each delivery was last read, in time since boot.
+    read_at: BTreeMap<DeliveryId, SignedDuration>,
     row_version: Option<u64>,
+    /// The organization's changes of admin tokens when the turn's lists were asked for.
+    admin_tokens: u64,
     /// An earlier name's row, until the first save has taken it over.
     takes_over: Option<(CredentialName, u64)>,
     /// Whom to tell that their orders are recorded, once they are.
@@ -84,8 +88,10 @@ pub(super) async fn take_turn(engine: &Engine, name: &CredentialName, member: &M
     let values = engine.take_values(name);
     let in_hand: BTreeSet<RotationId> = values.keys().copied().collect();
     let places = member.places.iter().map(|place| (place.id().clone(), place.clone())).collect();
-    let versions = BTreeMap::new();
-    let mut worker = Worker { engine, name, member, places, values, versions, row_version, takes_over, ordered_by: Vec::new() };
+    let admin_tokens = engine.standings().changes(&member.policy.organization);
+    let (versions, read_at, ordered_by) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+    let mut worker =
+        Worker { engine, name, member, places, values, versions, read_at, row_version, admin_tokens, takes_over, ordered_by };
     let now = engine.clock.now();
     let mut turn = Turn::begin(state, &member.policy, engine.facts, in_hand, now);
     fail_point::pass(Point::TurnBegun);
@@ -113,9 +119,11 @@ impl Worker<'_> {
     async fn run(&mut self, mut turn: Turn<'_>) -> Ended {
         loop {
             let now = self.engine.clock.now();
+            self.forget_outdated_lists(&mut turn);
             let conditions = self.conditions();
+            let lived = self.engine.clock.now_in_process();
             let action =
-                turn.next(now, (self.engine.random)(), &conditions, &mut self.engine.limits().at(now, conditions.frozen));
+                turn.next(now, (self.engine.random)(), &conditions, &mut self.engine.limits().at(lived, conditions.frozen));
             let wake_at = match &action {
                 Action::Wait { until } => *until,
                 _ => now.wall,
@@ -140,11 +148,15 @@ impl Worker<'_> {
     async fn carry_out(&mut self, turn: &mut Turn<'_>, action: Action) {
         match action {
             Action::List { organization, account } => {
+                let asked_under = self.engine.standings().changes(&organization);
                 let outcome = match self.provider(&organization) {
                     Ok(provider) => provider.list(&account).await,
                     Err(failed) => ListOutcome::Failed(failed),
                 };
-                self.judge_organization(turn, &organization, &account, &outcome);
+                // What was asked for with the admin token of before proves nothing of the one of now.
+                if self.engine.standings().changes(&organization) == asked_under {
+                    self.judge_organization(turn, &organization, &account, &outcome);
+                }
                 turn.listed(&account, outcome, self.engine.clock.now());
             }
             Action::Read { delivery } => self.read(turn, &delivery).await,
@@ -160,7 +172,9 @@ impl Worker<'_> {
             }
             Action::Revoke { rotation, organization, account, token } => {
                 let outcome = match self.provider(&organization) {
-                    Ok(_) if !turn.may_still_revoke(rotation, self.engine.clock.now()) => RevokeOutcome::Failed(outdated()),
+                    Ok(_) if !turn.may_still_revoke(rotation, self.oldest_read(), self.engine.clock.now()) => {
+                        RevokeOutcome::Failed(outdated())
+                    }
                     Ok(provider) => provider.revoke(&account, &token).await,
                     Err(failed) => RevokeOutcome::Failed(failed),
                 };
@@ -168,6 +182,19 @@ impl Worker<'_> {
             }
             Action::Wait { .. } => {}
         }
+    }
+
+    /// What was listed with another admin token, perhaps in another organization, says nothing any more.
+    fn forget_outdated_lists(&mut self, turn: &mut Turn<'_>) {
+        let admin_tokens = self.engine.standings().changes(&self.member.policy.organization);
+        if std::mem::replace(&mut self.admin_tokens, admin_tokens) != admin_tokens {
+            turn.forget_lists();
+        }
+    }
+
+    /// How long ago the delivery was read that was read first.
+    fn oldest_read(&self) -> SignedDuration {
+        self.read_at.values().min().map_or(SignedDuration::ZERO, |first| self.engine.clock.boot() - *first)
     }
 
     fn conditions(&self) -> Conditions {
@@ -274,6 +301,7 @@ impl Worker<'_> {
             None => ReadOutcome::Failed(no_place(delivery)),
             Some(place) => {
                 let began = self.engine.clock.now();
+                self.read_at.insert(delivery.clone(), self.engine.clock.boot());
                 let answer = place.read(&question).await;
                 self.engine.observe_sink(delivery, SinkOperation::Read, began);
                 match answer {

@@ -15,6 +15,8 @@ use super::words::{DeliveryId, Moment, RotationId, TokenName};
 
 /// How soon to ask again while the clocks disagree, which may take days until a person sets them.
 const FROZEN_RECHECK: SignedDuration = SignedDuration::from_secs(60);
+/// By how much our clock and the API's may differ without a freeze (design: Clocks).
+const SKEW_TOLERATED: SignedDuration = SignedDuration::from_secs(60);
 /// The second unfit token in a row blocks: the API drops what we ask for.
 const UNFIT_MAX: u32 = 2;
 
@@ -82,9 +84,11 @@ pub fn due_by_time(credential: &Credential, policy: &Policy, now: Timestamp) -> 
     if undelivered && !homeless {
         return Some(at_deadline);
     }
-    // The API's clock, since ours may have been wrong when the rotation was intended.
+    // Ours may have been wrong when the rotation was intended: then the API's holds. Within what is tolerated
+    // ours does: by one that is slower than ours the token would be from before the time that it was due at.
     let created_at = rotation.token.as_ref()?.created_at;
-    let mut basis = rotation.intended_at.wall.min(created_at).max(credential.scheduled_from.unwrap_or(Timestamp::MIN));
+    let by_the_api = created_at.checked_add(SKEW_TOLERATED).unwrap_or(created_at);
+    let mut basis = rotation.intended_at.wall.min(by_the_api).max(credential.scheduled_from.unwrap_or(Timestamp::MIN));
     if let Some(window) = policy.window {
         // A due time whose window is over is passed by.
         basis = basis.max(now.checked_sub(window).unwrap_or(basis));

@@ -168,10 +168,12 @@ impl Turn<'_> {
 
     /// Whether `Action::Revoke` may still be sent. It is saved before, which takes as long as the disk
     /// does, and the process may have been suspended meanwhile: what was read back before that is stale.
-    pub fn may_still_revoke(&self, rotation: RotationId, now: Moment) -> bool {
+    /// `oldest_read` is how long ago the first of the deliveries was last read, by a clock that counts no less than
+    /// what truly passed: a wall clock that was set back during a suspend makes both of `now` too early.
+    pub fn may_still_revoke(&self, rotation: RotationId, oldest_read: SignedDuration, now: Moment) -> bool {
         let exempt = self.credential.rotations.get(&rotation).is_some_and(|rotation| {
             self.never_left(rotation) || self.credential.orders.revokes(rotation) == Some(EvenIfServed(true))
         });
-        exempt || self.stale_read_back(now).is_none()
+        exempt || (oldest_read <= READ_BACK_AGE_MAX && self.stale_read_back(now).is_none())
     }
 }

@@ -266,6 +266,13 @@ impl<'a> Turn<'a> {
         all.into_iter().rev().take(CANDIDATES_MAX).collect()
     }
 
+    /// What this turn listed is not to be relied on: it is listed again where a list is needed.
+    pub fn forget_lists(&mut self) {
+        self.sight.lists.clear();
+        self.sight.dead.clear();
+        self.sight.no_such_account = None;
+    }
+
     pub(super) fn names(&self) -> Names<'_> {
         Names::of(self.policy, &self.credential.renamed)
     }

@@ -1,6 +1,6 @@
 //! A journal that can't be written: nothing is issued then, and it goes on by itself once it can.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -16,10 +16,18 @@ impl Disk {
         disk
     }
 
+    /// One that can turn read-only under whoever has files open there, as a failing disk has it.
+    fn mount_image(image: &Path, at: PathBuf) -> Self {
+        if !image.exists() {
+            std::fs::File::create(image).unwrap().set_len(16 << 20).unwrap();
+            call(Command::new("mkfs.ext4").arg("-q").arg(image));
+        }
+        call(Command::new("mount").args(["-o", "loop,errors=remount-ro"]).arg(image).arg(&at));
+        Self(at)
+    }
+
     fn call(&self, program: &str, arguments: &[&str]) {
-        let output = Command::new(program).args(arguments).arg(&self.0).output().unwrap();
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "this test needs root, for a small file system: {told}");
+        call(Command::new(program).args(arguments).arg(&self.0));
     }
 
     /// Leaves no room at all.
@@ -34,6 +42,12 @@ impl Disk {
     fn make_room(&self) {
         std::fs::remove_file(self.0.join("filler")).unwrap();
     }
+}
+
+fn call(command: &mut Command) {
+    let output = command.output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "this test needs root, for a small file system: {command:?}: {told}");
 }
 
 impl Drop for Disk {
@@ -119,6 +133,35 @@ fn while_the_disk_is_full_nothing_is_issued_and_room_is_all_it_takes() {
     assert!(plain.log().contains("make room"), "{}", plain.log());
     disk.make_room();
     plain.until("readiness", || plain.ready().0 == 200);
+    plain.until("the next rotation", || plain.issued() > issued && plain.revoked() > revoked);
+    assert!(plain.serves_live("etl"));
+    rotad.stop();
+}
+
+#[test]
+fn a_journal_that_turns_read_only_while_it_runs_stops_the_work_until_it_can_be_written() {
+    let plain = Plain::start();
+    plain.configure_with(&["etl"], FAST);
+    let image = plain.path("image");
+    let disk = Disk::mount_image(&image, plain.path("journal"));
+    let mut rotad = plain.rotad_delivering(&["etl"]);
+    plain.until("the first revocation", || plain.revoked() >= 1);
+    // The kernel's own way to have a disk fail.
+    disk.call("mount", &["-o", "remount,abort"]);
+    plain.until("the end of readiness", || plain.ready().0 == 503);
+    let reason = plain.ready().1;
+    assert!(reason.contains("journal can't be written"), "{reason}");
+    let (issued, revoked) = (plain.issued(), plain.revoked());
+    // Two due times pass.
+    std::thread::sleep(Duration::from_secs(9));
+    assert_eq!((plain.issued(), plain.revoked()), (issued, revoked), "{}", plain.log());
+    assert_eq!(plain.metric("rotad_revocations_frozen{reason=\"journal_unwritable\"}"), Some(1.0));
+    assert!(plain.serves_live("etl"));
+    assert!(plain.log().contains("look at the disk"), "{}", plain.log());
+    rotad.stop();
+    drop(disk);
+    let _disk = Disk::mount_image(&image, plain.path("journal"));
+    let mut rotad = plain.rotad();
     plain.until("the next rotation", || plain.issued() > issued && plain.revoked() > revoked);
     assert!(plain.serves_live("etl"));
     rotad.stop();

@@ -22,12 +22,17 @@ use crate::simulator::world::{Ended, MINUTE, Ms, SECOND, Token, stamp, token_ind
 
 /// How long the client waits for an answer, as the real one does.
 pub const PATIENCE: Ms = 30 * SECOND;
-/// What is added to an account's index while another organization answers.
+/// Accounts of other organizations are counted from here on, as many for each of those.
 const ELSEWHERE: usize = 1 << 32;
 
-/// The account of the same name in another organization.
-pub fn elsewhere(account: usize) -> usize {
-    account + ELSEWHERE
+/// The account of the same name in the other organization of this number, from 1 on.
+fn elsewhere(account: usize, number: usize) -> usize {
+    account + number * ELSEWHERE
+}
+
+/// The account in our organization that has the name of one that is elsewhere.
+pub fn namesake(account: usize) -> Option<usize> {
+    (account >= ELSEWHERE).then_some(account % ELSEWHERE)
 }
 
 pub struct SimProvider {
@@ -61,7 +66,7 @@ fn no_such_account() -> Failed {
 impl World {
     /// The account as the admin token of its organization sees it.
     fn seen_account(&self, account: usize) -> usize {
-        if self.is_wrong(account) { elsewhere(account) } else { account }
+        if self.is_wrong(account) { elsewhere(account, self.others) } else { account }
     }
 
     pub fn is_wrong(&self, account: usize) -> bool {
@@ -124,6 +129,13 @@ impl World {
     }
 }
 
+fn in_words(outcome: &ListOutcome) -> String {
+    match outcome {
+        ListOutcome::Complete(tokens) => tokens.iter().map(|token| token.id.0.as_str()).collect::<Vec<_>>().join(" "),
+        ListOutcome::Failed(failed) => failed.to_string(),
+    }
+}
+
 impl SimProvider {
     /// An answer of the API carries its `Date`.
     fn saw_date(&self, sent_back: Ms) {
@@ -170,6 +182,15 @@ impl SimProvider {
             Some(fault) if failure(fault).is_some() => ListOutcome::Failed(failure(fault).unwrap()),
             _ => self.claim.sim.world().list(index),
         };
+        // Known to be another one when the list was taken.
+        let (wrong, noticed) = {
+            let mut world = self.claim.sim.world();
+            let (wrong, noticed) = (world.is_wrong(index), world.flagged.contains(&organization_of(index)));
+            world.tell(Some(self.claim.credential), || {
+                format!("the list shows {}{}", in_words(&outcome), if wrong { ", of another organization" } else { "" })
+            });
+            (wrong, noticed)
+        };
         wait(met.back).await;
         self.claim.leave(&met).await;
         if met.fault != Some(Fault::Unreachable) {
@@ -177,12 +198,10 @@ impl SimProvider {
         }
         let mut world = self.claim.sim.world();
         if matches!(outcome, ListOutcome::Complete(_)) && *account == self.claim.policy.account {
-            // Known to be another one when the list was asked for.
-            let wrong = world.is_wrong(index) && world.flagged.contains(&organization_of(index));
             let mut seen = self.claim.seen.lock().unwrap();
             seen.listed = true;
-            seen.wrongly_listed = wrong;
-            seen.unnoticed = world.is_wrong(index) && !wrong;
+            seen.wrongly_listed = wrong && noticed;
+            seen.unnoticed = wrong && !noticed;
             let lagged = std::mem::take(&mut world.lagged);
             if lagged && !world.calm {
                 world.matrix.meet(Fault::Lags, step);

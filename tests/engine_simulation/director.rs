@@ -11,7 +11,6 @@ use rotad::engine::{BlastRadius, Engine, Handle, Parts, Scheduler, Witness};
 use rotad::journal::{CLOCK_MARK, Journal};
 use rotad::metrics::Metrics;
 use rotad::rotation::{CredentialName, Entry, Moment};
-use rotad::secret::Secret;
 use rotad::snapshot::Board;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
@@ -20,10 +19,11 @@ use tokio::task::JoinHandle;
 use super::claim::SimRoster;
 use super::journal::SimJournal;
 use super::matrix::{Class, Fault};
+use super::outside::admin_token;
 use super::setup::{ORGANIZATIONS, Setup};
 use super::world::{Life, Mend, Signal, Sim, World};
 use crate::simulator::sim::patience;
-use crate::simulator::world::{HOUR, MINUTE, Ms, SECOND};
+use crate::simulator::world::{DAY, HOUR, MINUTE, Ms, SECOND};
 
 /// How often the daemon looks after what it must look after now and then.
 const LOOK_AFTER: Ms = 10 * SECOND;
@@ -183,10 +183,11 @@ impl Director {
 
     fn down_time(&mut self) -> Ms {
         let mut world = self.sim.world();
-        let every = world.setup.every;
+        // A day is what every credential of a fleet survives, whenever it comes.
+        let longest = (world.setup.every / 2).min(DAY);
         let rng = world.class_rng(Class::Crash);
         match rng.below(20) {
-            0 => every / 2,
+            0 => longest,
             1 => 5 * MINUTE,
             _ => rng.between(50, 20 * SECOND),
         }
@@ -272,8 +273,11 @@ impl Director {
         let Some(process) = self.living() else { return };
         let (engine, mut settled) = (process.engine.clone(), true);
         for (index, organization) in ORGANIZATIONS.iter().enumerate() {
-            let wrong = self.sim.world().wrong_organization == Some(index);
-            let admin_token = Secret::new(if wrong { "wrong" } else { "right" }.to_owned());
+            let (wrong, others) = {
+                let world = self.sim.world();
+                (world.wrong_organization == Some(index), world.others)
+            };
+            let admin_token = admin_token(wrong.then_some(others));
             let watched = engine.watch_admin_token(&Arc::from(*organization), admin_token.fingerprint()).await;
             settled &= watched.unwrap_or(false);
             if wrong {

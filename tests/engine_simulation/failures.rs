@@ -294,7 +294,7 @@ fn f11_an_account_that_is_gone_is_told_and_nothing_hangs_on_it() {
 }
 
 /// How many rotations of the fleet are due by schedule in a span of time.
-fn due_within(play: &Play, from: Ms, to: Ms) -> usize {
+pub fn due_within(play: &Play, from: Ms, to: Ms) -> usize {
     let world = play.world();
     let due = |schedule: &Schedule| {
         let (mut count, mut at) = (0, stamp(from));

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use rotad::clock::Clock;
 use rotad::journal::{CLOCK_MARK, From, HistoryLine, Identity, Journal, JournalError, Page, Row, Save};
-use rotad::rotation::{CredentialName, Happened, InstallationId, Moment};
+use rotad::rotation::{CredentialName, DeliveryId, Happened, InstallationId, Moment, RotationId};
 use tokio::time::sleep;
 
 use super::matrix::{Fault, Step};
@@ -29,6 +29,8 @@ pub struct Record {
     /// Saved by the next commit.
     mark: Option<Moment>,
     history: VecDeque<HistoryLine>,
+    /// Places that were configured when a turn was saved, each with the newest rotation of the time.
+    places: BTreeMap<DeliveryId, RotationId>,
     pub history_max: usize,
     closed: bool,
 }
@@ -41,6 +43,7 @@ impl Record {
             facts: BTreeMap::new(),
             mark: None,
             history: VecDeque::new(),
+            places: BTreeMap::new(),
             history_max: HISTORY_MAX,
             closed: false,
         }
@@ -50,12 +53,22 @@ impl Record {
         self.rows.get(credential).map(|(_, memo)| memo.clone()).unwrap_or_default()
     }
 
-    pub fn memo_mut(&mut self, credential: &CredentialName) -> Option<&mut Memo> {
-        self.rows.get_mut(credential).map(|(_, memo)| memo)
-    }
-
     pub fn row(&self, credential: &CredentialName) -> Option<&Row> {
         self.rows.get(credential).map(|(row, _)| row)
+    }
+
+    /// Whether it can know that the place may serve this rotation, configured still or not.
+    pub fn knows_of(&self, rotation: RotationId, place: &DeliveryId) -> bool {
+        self.places.get(place).is_some_and(|newest| rotation <= *newest)
+    }
+
+    pub fn fact(&self, name: &str) -> Option<&String> {
+        self.facts.get(name)
+    }
+
+    /// What it holds of a credential, for a trace.
+    pub fn in_words(&self, credential: &CredentialName) -> String {
+        format!("{:?} {:?}", self.row(credential).map(|row| &row.state), self.facts)
     }
 
     pub fn history(&self) -> impl Iterator<Item = &HistoryLine> {
@@ -211,6 +224,10 @@ impl World {
                 (Happened::Intended, Some(rotation)) => drop(memo.recorded.insert(rotation)),
                 (Happened::Attempted, Some(rotation)) => drop(memo.attempted.insert(rotation)),
                 (Happened::Rebuilt, _) => {
+                    // The period begins anew with a rebuild, under the grace period of now (S2).
+                    let actor = &mut self.actors[credential];
+                    let at = actor.intended_at;
+                    actor.memo.shown.values_mut().for_each(|(_, since)| *since = at);
                     if let Some(token) = &entry.token {
                         self.adopted.insert(crate::simulator::world::token_index(token));
                     }
@@ -223,11 +240,12 @@ impl World {
             self.actors[credential].memo.scheduled_from = self.now;
         }
         self.actors[credential].memo.settle(&policy);
+        // What every delivery has shown once is not kept in memory for any of them.
         let actor = &mut self.actors[credential];
-        if let Some(period) = actor.memo.period {
-            // Every delivery shows it: no copy is needed in memory any more.
-            actor.hands.retain(|rotation, _| *rotation > period.rotation);
-        }
+        let reached = &actor.memo.reached;
+        let shown =
+            |rotation| policy.deliveries.keys().all(|place| reached.get(place).is_some_and(|reached| *reached >= rotation));
+        actor.hands.retain(|rotation, _| !shown(*rotation));
     }
 }
 
@@ -235,7 +253,16 @@ impl World {
     fn commit(&mut self, credential: usize, save: Save) -> Result<u64, JournalError> {
         self.saved(credential, &save);
         self.count_intents(credential, &save);
-        let memo = self.actors[credential].memo.clone();
+        let actor = &self.actors[credential];
+        let memo = actor.memo.clone();
+        if let Some(newest) = memo.recorded.last() {
+            for place in actor.turn_policy.deliveries.keys() {
+                match self.record.places.get_mut(place) {
+                    Some(known) => *known = *newest,
+                    None => drop(self.record.places.insert(place.clone(), *newest)),
+                }
+            }
+        }
         let result = self.record.save(save, memo);
         if let Err(JournalError::Conflict(name)) = &result {
             self.violate("one turn", Some(credential), format!("two turns of `{name}` at once"));

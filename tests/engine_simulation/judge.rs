@@ -7,17 +7,21 @@ use rotad::rotation::{DeliveryId, RotationId};
 use rotad::secret::Secret;
 use rotad::sinks::{Payload, Version};
 
-use super::api::elsewhere;
+use super::api::namesake;
 use super::claim::{Claim, Seen};
 use super::setup::organization_of;
 use super::world::{PLANTED, World};
 use crate::simulator::oracle::{Look, Memo, Scene};
 use crate::simulator::setup::account_index;
 use crate::simulator::sim::{NEVER, patience};
-use crate::simulator::world::{Author, HOUR, MINUTE, Ms, Place, Token};
+use crate::simulator::world::{Author, HOUR, MINUTE, Ms, Place, SECOND, Token};
 
 /// Twice the most tokens, at the deadline, and one on its way (L2).
 const LIVE_MAX: usize = 33;
+
+/// A token that is younger when an admin token is replaced may seem to have been made with the new one:
+/// the clocks may be a minute off.
+const UNNOTICED: Ms = MINUTE + 15 * SECOND;
 
 impl World {
     /// A token is asked for.
@@ -33,8 +37,9 @@ impl World {
         let wrong = seen.wrongly_listed && self.knows_a_live_token(claim, &memo);
         let mut hands = self.actors[credential].hands.clone();
         hands.extend(&seen.held);
-        let scene = self.scene(claim, &seen, &memo, &hands, wrong);
-        let verdict = if seen.unnoticed { Ok(()) } else { scene.mint(rotation) };
+        // What another organization's list lacks is gone for whoever can't know that it is another's.
+        let unseen = seen.unnoticed || (seen.wrongly_listed && !wrong);
+        let verdict = Scene { unseen, ..self.scene(claim, &seen, &memo, &hands, wrong) }.mint(rotation);
         drop(seen);
         self.tell(Some(credential), || format!("asks for a token: {rotation}"));
         self.judge(credential, verdict);
@@ -61,6 +66,7 @@ impl World {
             frozen: self.actors[claim.credential].frozen,
             in_hand,
             another_organization: wrong,
+            unseen: false,
             permitted: true,
         }
     }
@@ -69,15 +75,17 @@ impl World {
     /// lives in ours, and by none that was ever made in the other, as where a first token was asked for there.
     fn knows_a_live_token(&self, claim: &Claim, memo: &Memo) -> bool {
         let account = account_index(&claim.policy.account);
-        let strayed = |token: &Token| {
-            token.account >= elsewhere(0) && organization_of(token.account - elsewhere(0)) == organization_of(account)
-        };
+        let organization = organization_of(account);
+        let strayed = |token: &Token| namesake(token.account).is_some_and(|account| organization_of(account) == organization);
         if self.tokens.iter().any(strayed) {
             return false;
         }
         // A token whose answer was lost has no id that a list could lack.
         let known = |(index, token): &(usize, &Token)| {
-            token.account == account && memo.recorded.contains(&token.name.rotation) && self.never_left.contains_key(index)
+            token.account == account
+                && token.created < self.wrong_since - UNNOTICED
+                && memo.recorded.contains(&token.name.rotation)
+                && self.never_left.contains_key(index)
         };
         self.tokens.iter().enumerate().filter(known).any(|(_, token)| token.is_live(self.now))
     }
@@ -112,7 +120,12 @@ impl World {
 
     /// A token ended by our DELETE.
     pub fn judge_revoked(&mut self, credential: usize, index: usize, sent: Ms) {
-        let places: Vec<Place> = self.actors[credential].places.iter().map(|place| self.places[*place].clone()).collect();
+        // A place that was configured once is judged as far as the journal can know of it. One that was added
+        // after a backup and removed before that was restored is known to nobody, and nobody reads it.
+        let (actor, rotation) = (&self.actors[credential], self.tokens[index].name.rotation);
+        let is_configured = |place: &Place| actor.policy.deliveries.contains_key(&place.id);
+        let known = |place: &&Place| is_configured(place) || self.record.knows_of(rotation, &place.id);
+        let places: Vec<Place> = actor.places.iter().map(|place| &self.places[*place]).filter(known).cloned().collect();
         let verdict = Scene::revoked(&places, index, sent);
         self.judge(credential, verdict);
         if self.recovered {

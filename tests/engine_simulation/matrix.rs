@@ -275,9 +275,9 @@ impl Matrix {
         let mut reasons: Vec<&'static str> = Vec::new();
         let mut text = format!("{:<21}", "fault");
         Step::ALL.iter().for_each(|step| text += &format!("{:>9}", step.title()));
-        for fault in Fault::ALL {
+        for fault in Fault::ALL.iter().copied() {
             text += &format!("\n{:<21}", format!("{fault:?}"));
-            for step in Step::ALL {
+            for step in Step::ALL.iter().copied() {
                 let cell = match fault.cannot(step) {
                     None => self.of(fault, step).to_string(),
                     Some(reason) => {

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use rotad::rotation::{InstallationId, RotationId, TokenName};
+use rotad::secret::Secret;
 
+use super::api::namesake;
 use super::journal::Record;
 use super::matrix::{Class, Fault};
-use super::setup::{Times, deliveries};
+use super::setup::{ORGANIZATIONS, Times, deliveries, organization_of};
 use super::world::{Mend, Signal, World};
 use crate::simulator::rng::Rng;
 use crate::simulator::setup::{account_index, owner};
@@ -17,6 +19,11 @@ use crate::simulator::world::{Author, Content, DAY, Ended, FOREIGN, HOUR, MINUTE
 const SNAPSHOTS_MAX: usize = 4;
 /// How long after our journal's begin another installation may have lived on.
 const PREDECESSOR: Ms = 15 * MINUTE;
+
+/// The admin token of our organizations, or of the other one of this number.
+pub fn admin_token(other: Option<usize>) -> Secret {
+    Secret::new(other.map_or("right".to_owned(), |number| format!("wrong {number}")))
+}
 
 impl World {
     /// Something happens, with regard to one credential where it is about one. Gives whether it could.
@@ -78,7 +85,9 @@ impl World {
                 true
             }
             Unavailable => {
-                let longest = DAY.min(self.setup.every);
+                // Most are short; while one lasts, every credential asks again and again.
+                let longest = *self.class_rng(Class::Api).pick(&[HOUR, HOUR, HOUR, DAY]);
+                let longest = longest.min(self.setup.every);
                 let period = self.class_rng(Class::Api).between(MINUTE, longest);
                 self.api_down_until = self.now + period;
                 true
@@ -205,11 +214,13 @@ impl World {
     }
 
     fn wrong_admin_token(&mut self, credential: usize) -> bool {
-        let organization = super::setup::organization_of(account_index(&self.actors[credential].policy.account));
+        let organization = organization_of(account_index(&self.actors[credential].policy.account));
         if self.wrong_organization.is_some() {
             return false;
         }
         self.wrong_organization = Some(organization);
+        self.wrong_since = self.now;
+        self.others += 1;
         self.signal(Signal::NewAdminToken);
         self.later(Mend::Organization);
         true
@@ -365,6 +376,10 @@ impl World {
             self.places[index].unwritable_until = 0;
             self.mend(Mend::Place(index));
         }
+        // Blocked for good, and rightly so: whoever reads of it begins without that journal.
+        if self.nothing_proves_the_admin_token() {
+            self.lose_journal();
+        }
         self.stop_others();
         for credential in 0..self.actors.len() {
             if !self.actors[credential].configured {
@@ -375,6 +390,19 @@ impl World {
             policy.deliveries.values_mut().for_each(|delivery| delivery.take_over = true);
         }
         self.signal(Signal::Reload);
+    }
+
+    /// The journal began under another organization's admin token, and no token that it knows in ours lives.
+    fn nothing_proves_the_admin_token(&self) -> bool {
+        let right = admin_token(None).fingerprint().to_string();
+        ORGANIZATIONS.iter().enumerate().any(|(index, organization)| {
+            let is_ours = |token: &&Token| namesake(token.account).is_none() && organization_of(token.account) == index;
+            let lives = |token: &Token| {
+                token.is_live(self.now) && self.record.memo(&token.name.owner.credential).recorded.contains(&token.name.rotation)
+            };
+            self.record.fact(&format!("admin_token:{organization}")).is_some_and(|proven| *proven != right)
+                && !self.tokens.iter().filter(is_ours).any(lives)
+        })
     }
 
     /// Other installations are stopped, and what they made is removed: a second one's, and those of a

@@ -150,6 +150,17 @@ impl Times {
     }
 }
 
+/// How many shares of all histories a step gets: what a turn seldom comes to is steered to more often.
+fn shares(step: Step) -> usize {
+    use Step::*;
+    match step {
+        Idle | Load | List | Read | Issue | Write | Note => 1,
+        Intend | Record | Verify | Attempt | ReadBack | Confirm => 2,
+        IntendRevocation | Revoke => 7,
+        RecordRevocation => 12,
+    }
+}
+
 pub fn deliveries(places: &[Place], chosen: &[usize], take_over: bool) -> BTreeMap<DeliveryId, DeliveryPolicy> {
     let policy = |place: &Place| DeliveryPolicy { take_over, write_limit: span(place.write_limit) };
     chosen.iter().map(|index| (places[*index].id.clone(), policy(&places[*index]))).collect()
@@ -159,14 +170,7 @@ impl Setup {
     /// A short, dense history: a few credentials with short lives, and faults at chosen boundaries.
     pub fn dense(seed: u64, switches: &Switches) -> Self {
         let mut rng = Rng::new(seed);
-        let mut cells = owed();
-        // What a turn seldom comes to is steered to more often.
-        use Step as S;
-        let seldom = [S::Load, S::Intend, S::Issue, S::Record, S::Verify, S::Attempt, S::Write, S::ReadBack, S::Confirm, S::Note];
-        let seldomest = [S::IntendRevocation, S::Revoke, S::RecordRevocation];
-        let once: Vec<_> = cells.iter().filter(|(_, step)| seldom.contains(step)).copied().collect();
-        let thrice: Vec<_> = cells.iter().filter(|(_, step)| seldomest.contains(step)).copied().collect();
-        cells.extend(once.iter().chain(&thrice).chain(&thrice).chain(&thrice));
+        let cells: Vec<_> = owed().into_iter().flat_map(|cell| std::iter::repeat_n(cell, shares(cell.1))).collect();
         let first = (seed as usize).wrapping_mul(TARGETS);
         // A stride that is prime to the number of cells, so that one history meets cells of different rows.
         let targets: Vec<_> = (0..TARGETS).map(|number| cells[(first + number).wrapping_mul(53) % cells.len()]).collect();
@@ -185,7 +189,7 @@ impl Setup {
         setup.rotations_per_minute = *rng.pick(&[1, 3, 10]);
         setup.revocations_per_minute = *rng.pick(&[1, 3, 10]);
         setup.outside_every = *rng.pick(&[None, None, Some(times.every), Some(times.every / 4)]);
-        setup.outside = Fault::ALL.into_iter().filter(|fault| fault.is_outside()).collect();
+        setup.outside = Fault::ALL.iter().copied().filter(|fault| fault.is_outside()).collect();
         // A minute takes twice what is due in it on average, as the configuration asks for.
         let demand = (2 * size as Ms * MINUTE / times.every + 1) as u32;
         setup.rotations_per_minute = setup.rotations_per_minute.max(demand);
@@ -214,7 +218,7 @@ impl Setup {
         setup.rates = Rates { crash: 0, journal: 1, api: 2, sink: 2 };
         setup.rotations_per_minute = (size / 50).max(10) as u32;
         setup.revocations_per_minute = 10;
-        setup.outside_every = Some(7 * DAY);
+        setup.outside_every = Some(14 * DAY);
         use Fault::*;
         setup.outside = vec![
             CrashBefore,

@@ -9,7 +9,7 @@ use crate::simulator::world::{MINUTE, Ms};
 /// As many lines of a shortened trace as are shown, unless `ROTAD_ENGINE_LINES` says otherwise; with
 /// `ROTAD_ENGINE_ALL` those of other credentials too.
 const LINES: usize = 120;
-/// As many runs as shrinking may take.
+/// As many runs as shrinking may take; `ROTAD_ENGINE_RUNS` says otherwise: with 1 nothing is made smaller.
 const RUNS_MAX: u32 = 40;
 
 /// What is left of a failing history.
@@ -24,8 +24,9 @@ pub fn shrink(kind: Kind, seed: u64, switches: &Switches) -> Shrunk {
     let first = run(kind, seed, switches, true);
     let promise = first.violation.as_ref().map(|violation| violation.promise);
     let mut left = Shrunk { switches: switches.clone(), report: first, runs: 1 };
+    let most = std::env::var("ROTAD_ENGINE_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(RUNS_MAX);
     let attempt = |left: &mut Shrunk, switches: Switches| {
-        if left.runs >= RUNS_MAX || promise.is_none() {
+        if left.runs >= most || promise.is_none() {
             return false;
         }
         left.runs += 1;

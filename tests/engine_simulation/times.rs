@@ -3,7 +3,9 @@
 
 use rotad::rotation::Happened;
 
+use crate::engine::matrix::Step;
 use crate::engine::play::{DAILY, Play};
+use crate::failures::due_within;
 use crate::simulator::world::{DAY, HOUR, MINUTE, Ms, SECOND};
 
 const FLEET: usize = 60;
@@ -83,7 +85,9 @@ fn a_suspend_is_caught_up_with_under_the_limits() {
         play.world().time.suspend(period);
         play.pass(20 * MINUTE);
         let rotated = play.rotations() - before;
-        assert!(rotated <= FLEET as u64, "{what}: {rotated} rotations of {FLEET} credentials");
+        // Each is made up for once, whatever was due meanwhile, and some are due in these minutes.
+        let due = due_within(&play, play.now() - 20 * MINUTE, play.now());
+        assert!(rotated <= (FLEET + due) as u64, "{what}: {rotated} rotations of {FLEET} credentials");
         let (most, revoked) = play.world().blast.most();
         assert!(most <= 10 && revoked <= 10, "{what}: {most} rotations and {revoked} revocations within a minute");
         if period < HOUR {
@@ -104,4 +108,41 @@ fn a_minute_that_is_believed_gives_no_second_minutes_permits() {
     let (most, _) = play.world().blast.most();
     assert!(most <= 3, "{most} rotations within a minute");
     assert!(play.rotations() > 0);
+}
+
+#[test]
+fn a_clock_set_back_during_a_suspend_makes_no_read_back_younger() {
+    let mut play = Play::new(1, &DAILY);
+    play.pass(15 * HOUR);
+    // By less than a minute: it is believed.
+    play.world().time.set_offset(59 * SECOND);
+    play.pass_to_a_rotation(0);
+    play.pass(12 * HOUR - MINUTE);
+    let revoked = play.revocations();
+    for _ in 0..10 * MINUTE {
+        play.pass(1);
+        if play.world().actors[0].step == Step::IntendRevocation {
+            play.world().time.suspend(64 * SECOND);
+            play.world().time.set_offset(0);
+            // The read-backs are a minute old now, and five seconds by the wall clock.
+            play.pass(5 * MINUTE);
+            let (failed, intended) = (play.happened(0, Happened::RevokeFailed), play.revocations() - revoked);
+            assert_eq!((failed, intended, play.live(0).len()), (1, 2, 1), "it was read again, and revoked then");
+            return;
+        }
+    }
+    panic!("nothing was revoked");
+}
+
+#[test]
+fn a_clock_that_is_ahead_and_believed_rotates_once_for_each_due_time() {
+    for ahead in [59 * SECOND, SECOND, -59 * SECOND] {
+        let mut play = Play::new(5, &DAILY);
+        play.pass(15 * HOUR);
+        play.world().time.set_offset(ahead);
+        let before = play.rotations();
+        play.pass(3 * DAY);
+        let rotated = play.rotations() - before;
+        assert_eq!(rotated, 3 * 5, "by a clock that is {} s ahead", ahead / SECOND);
+    }
 }

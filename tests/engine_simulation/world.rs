@@ -158,6 +158,9 @@ pub struct World {
     pub accounts_gone: BTreeSet<usize>,
     /// The organization whose admin token is another one's.
     pub wrong_organization: Option<usize>,
+    pub wrong_since: Ms,
+    /// How many other organizations there were: each wrong admin token is one of its own.
+    pub others: usize,
     /// The engine was told that this organization's admin token is another one.
     pub flagged: BTreeSet<usize>,
     pub api_down_until: Ms,
@@ -252,6 +255,8 @@ impl World {
             adopted: BTreeSet::new(),
             accounts_gone: BTreeSet::new(),
             wrong_organization: None,
+            wrong_since: 0,
+            others: 0,
             flagged: BTreeSet::new(),
             api_down_until: 0,
             lagged: false,
@@ -312,6 +317,10 @@ impl World {
     }
 
     pub fn violate(&mut self, promise: &'static str, credential: Option<usize>, detail: String) {
+        if let Some(index) = credential.filter(|_| self.traced) {
+            let held = self.record.in_words(&self.actors[index].policy.owner.credential);
+            self.tell(credential, || format!("the journal holds {held}"));
+        }
         self.tell(credential, || format!("BROKEN {promise}: {detail}"));
         if self.violation.is_none() && !self.setup.ignored.contains(&promise) {
             self.violation = Some(Violation { promise, detail, at: self.now });

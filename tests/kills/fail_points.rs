@@ -5,6 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
 use rotad::fail_point::Point;
+use rustix::process::Signal;
 
 use crate::bench::{Bench, PATIENCE};
 
@@ -52,7 +53,9 @@ fn passings(point: Point) -> u32 {
         | Point::FileClaimed
         | Point::FilePrepared
         | Point::FileMarked
-        | Point::FileLanded => 1,
+        | Point::FileLanded
+        | Point::Draining
+        | Point::Drained => 1,
     }
 }
 
@@ -119,7 +122,15 @@ async fn end_by(bench: &Bench, kill: Kill) {
             rotad.kill();
             return;
         }
-        Kill::At(point, passing) => bench.rotad_failing_at(&format!("{point:?}:{passing}:kill")),
+        Kill::At(point, passing) => {
+            let rotad = bench.rotad_failing_at(&format!("{point:?}:{passing}:kill"));
+            if matches!(point, Point::Draining | Point::Drained) {
+                // Told to stop when turns are under way, as they are soon after a start.
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                rotad.signal(Signal::TERM);
+            }
+            rotad
+        }
     };
     let patience = Instant::now() + PATIENCE;
     loop {

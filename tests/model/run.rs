@@ -310,6 +310,7 @@ impl<'m, 'c> Run<'m, 'c> {
             frozen: process.clock.frozen,
             in_hand: &process.hands,
             another_organization: false,
+            unseen: false,
             permitted: true,
         }
     }

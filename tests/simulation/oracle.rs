@@ -110,7 +110,10 @@ pub struct Scene<'s> {
     pub listed: bool,
     pub frozen: bool,
     pub in_hand: &'s BTreeMap<RotationId, usize>,
+    /// The lists are another one's.
     pub another_organization: bool,
+    /// They are, and nothing tells it from ours: what lives in ours is not to be seen.
+    pub unseen: bool,
     pub permitted: bool,
 }
 
@@ -202,7 +205,7 @@ impl Scene<'_> {
         if let Some(place) = self.policy.deliveries.keys().find(unseen) {
             return Err(("S7", format!("{rotation} is asked for, and `{place}` was not looked at")));
         }
-        let Some((newest, index)) = self.newest_usable() else {
+        let Some((newest, index)) = self.newest_usable().filter(|_| !self.unseen) else {
             return Ok(());
         };
         let token = &self.tokens[index];

@@ -529,6 +529,7 @@ impl<'a> Sim<'a> {
             frozen: process.clocks.frozen,
             in_hand: &process.hands[credential],
             another_organization: self.another_organization,
+            unseen: false,
             permitted: true,
         }
     }
