@@ -1,7 +1,7 @@
 //! What a check must know beside the text: files, environment variables, the time. No network.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -9,7 +9,7 @@ use jiff::Timestamp;
 /// What there is at a path, for a file that a secret is read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FileFact {
-    /// It can be read; its permission bits.
+    /// It can be read; its permission bits, without the group's read bit where that is how this process reads it.
     Readable {
         mode: u32,
     },
@@ -48,7 +48,10 @@ impl Surroundings for System {
             Ok(metadata) if !metadata.is_file() => FileFact::Special,
             Ok(metadata) => match fs::File::open(path) {
                 Err(error) => unreadable(error),
-                Ok(_) => FileFact::Readable { mode: metadata.permissions().mode() & 0o7777 },
+                Ok(_) => {
+                    let (mode, user) = (metadata.permissions().mode() & 0o7777, rustix::process::geteuid().as_raw());
+                    FileFact::Readable { mode: without_need(mode, metadata.uid(), user) }
+                }
             },
         }
     }
@@ -79,8 +82,27 @@ impl Surroundings for Unlooked {
     }
 }
 
+/// The bits of a file of `owner` without the one that `user` needs to read it. Kubernetes and systemd hand secrets over as
+/// root's files that the service's group may read: there is nothing to warn of.
+fn without_need(mode: u32, owner: u32, user: u32) -> u32 {
+    if owner == user || user == 0 { mode } else { mode & !0o040 }
+}
+
 /// The system's words without its number: `No such file or directory`.
 pub(super) fn reason(error: &std::io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_is_neither_owner_nor_root_needs_the_group_to_read() {
+        assert_eq!(without_need(0o440, 0, 65_532), 0o400);
+        assert_eq!(without_need(0o464, 0, 65_532), 0o424, "others, and a group that may write, are more than that");
+        assert_eq!(without_need(0o640, 65_532, 65_532), 0o640);
+        assert_eq!(without_need(0o640, 65_532, 0), 0o640);
+    }
 }

@@ -19,6 +19,8 @@ mod process;
 mod proxy;
 
 mod alerting;
+mod documents;
+mod kubernetes;
 mod names;
 mod rules;
 mod systemd;
