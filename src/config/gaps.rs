@@ -5,16 +5,12 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Feature {
     PostgresJournal,
-    VerifyConnect,
-    OrganizationPostgres,
     ControlSocket,
 }
 
 /// What is missing, and what the refusal says.
 pub const GAPS: &[(Feature, &str)] = &[
     (Feature::PostgresJournal, "a `postgres://` journal is not supported yet; use `sqlite:/var/lib/rotad/journal.db`"),
-    (Feature::VerifyConnect, "`verify = \"connect\"` is not supported yet; use `list` or `self`"),
-    (Feature::OrganizationPostgres, "`postgres` is not supported yet: only `verify = \"connect\"` would use it; leave it out"),
     (Feature::ControlSocket, "`control` is not supported yet: no command is served on a socket; leave it out"),
 ];
 
