@@ -252,6 +252,7 @@ async fn rotad(ground: &Ground) -> Found {
         organization: "main".into(),
         api_url: ground.stand_in.url.clone(),
         admin_token: SecretSource::File(ground.stand_in.admin_token.clone()),
+        postgres: None,
         limits: Limits::NONE,
         time_limits: TimeLimits::default(),
         clock: clock.clone(),

@@ -175,6 +175,7 @@ fn client(name: &Arc<str>, organization: &Organization, surroundings: &Surroundi
         organization: name.clone(),
         api_url: organization.api_url.clone(),
         admin_token: organization.admin_token.clone(),
+        postgres: organization.postgres.clone(),
         limits: motherduck::Limits {
             requests_per_second: Some(organization.requests_per_second),
             max_in_flight: NonZeroUsize::new(organization.max_in_flight.get() as usize),

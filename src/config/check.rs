@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 
-use super::credential::{Credential, Resolved, Spans};
+use super::credential::{Credential, Resolved, Spans, Terms};
 use super::delivery::Target;
 use super::duration::show;
 use super::problem::{Sheet, Span};
 use super::sections::{Limits, Organization};
 use super::sink::Sink;
-use crate::rotation::CredentialName;
+use crate::rotation::{CredentialName, Verify};
 
 /// DuckDB keeps an instance, and with it the token that it was opened with, about this long.
 const DUCKDB_CACHE: SignedDuration = SignedDuration::from_mins(15);
@@ -88,6 +88,22 @@ pub(super) fn renames(sheet: &Sheet<'_>, found: &Found) {
                 "a history goes on in one credential: remove `renamed_from` from one of them",
             );
         }
+    }
+}
+
+/// Refuses `verify = "connect"` where there is nothing to connect to; told once for each organization.
+pub(super) fn endpoints(
+    sheet: &Sheet<'_>,
+    found: &Found,
+    organizations: &BTreeMap<Arc<str>, Organization>,
+    place: impl Fn(&str) -> Span,
+) {
+    for (organization, _) in organizations.iter().filter(|(_, organization)| organization.postgres.is_none()) {
+        let connects = |terms: &Terms| terms.verify == Verify::Connect && terms.organization == *organization;
+        let Some((name, _)) = found.iter().find(|(_, resolved)| connects(&resolved.credential.terms)) else { continue };
+        let message = format!("credential `{name}` has `verify = \"connect\"`, and organization `{organization}` no `postgres`");
+        let help = "add its endpoint, such as `postgres = \"pg.eu-central-1-aws.motherduck.com:5432\"`";
+        sheet.error(&place(organization), message, help);
     }
 }
 

@@ -9,7 +9,6 @@ use jiff::{SignedDuration, Timestamp, tz};
 
 use super::delivery::{self, Delivery, Names, Templates};
 use super::duration::show;
-use super::gaps::{self, Feature};
 use super::pace::{self, Pace};
 use super::problem::{Sheet, Span, quoted};
 use super::reader::{At, Field, Section};
@@ -184,7 +183,7 @@ impl<'d> Draft<'d> {
             window: section.duration("window").and_then(|at| positive(sheet, "window", at)),
             ttl: section.duration("ttl").and_then(|at| check_ttl(sheet, at)),
             grace: section.duration("grace").and_then(|at| positive(sheet, "grace", at)),
-            verify: section.choice("verify", VERIFICATIONS).and_then(|at| check_verify(sheet, at)),
+            verify: section.choice("verify", VERIFICATIONS),
             labels,
             mode: section.choice("mode", MODES),
             renamed_from: section.text("renamed_from").and_then(|at| {
@@ -432,14 +431,6 @@ fn check_ttl(sheet: &Sheet<'_>, at: &At<SignedDuration>) -> Option<SignedDuratio
     let side = if at.value < TTL_MIN { "below the 300s" } else { "above the 365d" };
     sheet.error(&at.span, format!("`ttl` of {} is {side} that MotherDuck takes", show(at.value)), "from `300s` to `365d`");
     None
-}
-
-fn check_verify(sheet: &Sheet<'_>, at: &At<Verify>) -> Option<Verify> {
-    if let (Verify::Connect, Some(refusal)) = (at.value, gaps::missing(Feature::VerifyConnect)) {
-        sheet.error_alone(&at.span, refusal);
-        return None;
-    }
-    Some(at.value)
 }
 
 fn check_zone<'d>(sheet: &Sheet<'_>, at: &At<&'d str>) -> Option<&'d str> {

@@ -5,15 +5,11 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Feature {
     PostgresJournal,
-    VerifyConnect,
-    OrganizationPostgres,
 }
 
 /// What is missing, and what the refusal says.
 pub const GAPS: &[(Feature, &str)] = &[
     (Feature::PostgresJournal, "a `postgres://` journal is not supported yet; use `sqlite:/var/lib/rotad/journal.db`"),
-    (Feature::VerifyConnect, "`verify = \"connect\"` is not supported yet; use `list` or `self`"),
-    (Feature::OrganizationPostgres, "`postgres` is not supported yet: only `verify = \"connect\"` would use it; leave it out"),
 ];
 
 /// The refusal, where the feature is missing.

@@ -198,10 +198,11 @@ fn config(root: &Section<'_>, world: &dyn Surroundings) -> Option<Config> {
     let organizations: BTreeMap<_, _> = organizations.into_iter().filter_map(|(name, found)| Some((name, found?))).collect();
     check::targets(sheet, &credentials, &sinks);
     check::renames(sheet, &credentials);
+    let place = |found: &[Entry<'_>], name: &str| {
+        found.iter().find(|entry| entry.name.value == name).map_or(0..0, |entry| entry.name.span.clone())
+    };
+    check::endpoints(sheet, &credentials, &organizations, |name| place(&found_organizations, name));
     if !sheet.has_errors() {
-        let place = |found: &[Entry<'_>], name: &str| {
-            found.iter().find(|entry| entry.name.value == name).map_or(0..0, |entry| entry.name.span.clone())
-        };
         let hurts = check::Hurts { sheet, found: &credentials, organizations: &organizations, sinks: &sinks };
         hurts.report(&limits, &limits_section.span, |name| place(&found_organizations, name), |name| place(&found_sinks, name));
     }

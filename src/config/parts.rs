@@ -140,6 +140,17 @@ pub(super) fn check_file(sheet: &Sheet<'_>, what: &str, at: &At<&Path>, world: &
     }
 }
 
+/// The same for a file that is needed at the start.
+pub(super) fn need_file(sheet: &Sheet<'_>, what: &str, at: &At<&Path>, world: &dyn Surroundings) {
+    match world.file(at.value) {
+        FileFact::Unreadable(why) => {
+            let message = format!("{what} is in `{}`, which can't be read: {why}", at.value.display());
+            sheet.error(&at.span, message, "name a file that rotad's user can read");
+        }
+        fact => no_file(sheet, &at.span, what, at.value, &fact),
+    }
+}
+
 fn no_file(sheet: &Sheet<'_>, span: &super::problem::Span, what: &str, path: &Path, fact: &FileFact) {
     let found = match fact {
         FileFact::Directory => "a directory",

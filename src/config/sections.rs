@@ -11,17 +11,21 @@ use toml::de::DeTable;
 use super::gaps::{self, Feature};
 use super::parts;
 use super::problem::{Sheet, Span, quoted};
-use super::reader::{Entry, Field, Section, described};
+use super::reader::{At, Entry, Field, Section, described};
 use super::surroundings::{FileFact, Surroundings};
+use crate::motherduck::Endpoint;
 use crate::secret::SecretSource;
 
-pub(super) const ORGANIZATION_KEYS: &[&str] = &["admin_token", "api_url", "postgres", "requests_per_second", "max_in_flight"];
+pub(super) const ORGANIZATION_KEYS: &[&str] =
+    &["admin_token", "api_url", "postgres", "postgres_ca_cert", "requests_per_second", "max_in_flight"];
 pub(super) const JOURNAL_KEYS: &[&str] = &["url"];
 pub(super) const SERVER_KEYS: &[&str] =
     &["listen", "metrics_listen", "page", "per_credential_metrics", "control", "control_group"];
 pub(super) const LIMITS_KEYS: &[&str] = &["rotations_per_minute", "revocations_per_minute", "tokens_per_credential"];
 
 const API_URL: &str = "https://api.motherduck.com";
+/// Of the Postgres endpoint (observed).
+const POSTGRES_PORT: u16 = 5432;
 const JOURNAL_URL: &str = "sqlite:/var/lib/rotad/journal.db";
 
 /// One MotherDuck organization.
@@ -33,8 +37,8 @@ pub struct Organization {
     pub api_url: String,
     pub requests_per_second: NonZeroU32,
     pub max_in_flight: NonZeroU32,
-    /// `host:port` of the Postgres endpoint, for `verify = "connect"`.
-    pub postgres: Option<String>,
+    /// The Postgres endpoint, for `verify = "connect"`.
+    pub postgres: Option<Endpoint>,
 }
 
 /// Where the journal is.
@@ -99,19 +103,51 @@ fn organization(section: &Section<'_>, world: &dyn Surroundings) -> Option<Organ
         Field::Set(source) => parts::check_secret(section.sheet, "the admin token", source, world),
     }
     let api_url = parts::url(section, "api_url", true);
-    let postgres = section.text("postgres");
-    if let (Field::Set(at), Some(refusal)) = (&postgres, gaps::missing(Feature::OrganizationPostgres)) {
-        section.sheet.error_alone(&at.span, refusal);
-    }
+    let postgres = endpoint(section, world);
     let broken = api_url.is_broken() || postgres.is_broken();
     let organization = Organization {
         admin_token: admin_token.value()?,
         api_url: api_url.value().unwrap_or_else(|| API_URL.to_owned()),
         requests_per_second: section.count("requests_per_second").value().unwrap_or(count(10)),
         max_in_flight: section.count("max_in_flight").value().unwrap_or(count(8)),
-        postgres: postgres.value().map(str::to_owned),
+        postgres: postgres.value(),
     };
     (!broken).then_some(organization)
+}
+
+fn endpoint(section: &Section<'_>, world: &dyn Surroundings) -> Field<Endpoint> {
+    let ca_cert = section.path("postgres_ca_cert");
+    let postgres = section.text("postgres").and_then(|at| {
+        let parsed = host_and_port(at.value);
+        if parsed.is_none() {
+            let help = "host and port alone, such as `pg.eu-central-1-aws.motherduck.com:5432`";
+            section.sheet.error(&at.span, format!("`postgres` is {}", quoted(at.value)), help);
+        }
+        parsed
+    });
+    if let Field::Set(at) = &ca_cert {
+        parts::need_file(section.sheet, "the CA certificate", &At::new(at.value.as_path(), at.span.clone()), world);
+        if postgres.is_absent() {
+            section.sheet.error(&at.span, "`postgres_ca_cert` without `postgres`", "it is the authority of that endpoint");
+        }
+    }
+    if ca_cert.is_broken() {
+        return Field::Broken;
+    }
+    let ca_cert = ca_cert.value();
+    postgres.and_then(|at| {
+        let (host, port) = &at.value;
+        Some(Endpoint { host: host.clone(), port: *port, ca_cert: ca_cert.clone() })
+    })
+}
+
+/// `host` or `host:port`; an IPv6 address in brackets.
+fn host_and_port(text: &str) -> Option<(String, u16)> {
+    let url = reqwest::Url::parse(&format!("postgres://{text}")).ok()?;
+    let bare = url.username().is_empty() && url.password().is_none() && url.path().is_empty();
+    let host = url.host_str().filter(|host| !host.is_empty())?;
+    let alone = bare && url.query().is_none() && url.fragment().is_none();
+    alone.then(|| (host.trim_start_matches('[').trim_end_matches(']').to_owned(), url.port().unwrap_or(POSTGRES_PORT)))
 }
 
 fn count(number: u32) -> NonZeroU32 {

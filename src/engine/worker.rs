@@ -350,9 +350,11 @@ impl Worker<'_> {
         match (policy.verify, self.values.get(&rotation)) {
             (Verify::Itself, Some(value)) => provider.verify_itself(&policy.account, value).await,
             (Verify::None, _) => VerifyOutcome::Verified,
-            (Verify::Itself, None) => VerifyOutcome::Failed(Failed::new(Reason::Missing, "the value is not in memory")),
-            // `connect` is refused by the configuration as long as it is not built.
-            (Verify::List | Verify::Connect, _) => {
+            (Verify::Connect, Some(value)) => provider.verify_by_connecting(&policy.account, policy.token_type, value).await,
+            (Verify::Itself | Verify::Connect, None) => {
+                VerifyOutcome::Failed(Failed::new(Reason::Missing, "the value is not in memory"))
+            }
+            (Verify::List, _) => {
                 let token = turn.credential().rotations.get(&rotation).and_then(|rotation| rotation.token.as_ref());
                 verify_by_list(provider.list(&policy.account).await, policy, token)
             }

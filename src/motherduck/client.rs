@@ -18,10 +18,11 @@ use super::answer::{self, Answer, Asked, BodyFault};
 use super::claims;
 use super::limiter::{Limiter, Limits, Line};
 use super::observer::{Code, Observer, Operation};
+use super::wire::{Endpoint, Refused, Unproven, Wire};
 use crate::clock::Clock;
 use crate::rotation::{
     Account, Failed, Fingerprint, IssueOutcome, IssueRequest, ListOutcome, ListedToken, Reason, RevokeOutcome, TokenId,
-    VerifyOutcome,
+    TokenType, VerifyOutcome,
 };
 use crate::secret::{Secret, SecretSource};
 
@@ -71,6 +72,8 @@ pub struct Options {
     pub api_url: String,
     /// Read again when it changes.
     pub admin_token: SecretSource,
+    /// The Postgres endpoint, where new tokens are proven by connecting.
+    pub postgres: Option<Endpoint>,
     pub limits: Limits,
     pub time_limits: TimeLimits,
     /// Is told of the `Date` of every answer.
@@ -92,6 +95,7 @@ pub struct Client {
     base: String,
     organization: Arc<str>,
     admin: AdminToken,
+    wire: Option<Wire>,
     limiter: Limiter,
     time_limits: TimeLimits,
     clock: Arc<Clock>,
@@ -140,7 +144,7 @@ impl Client {
 
     /// Builds the client; nothing is sent and the admin token is not read yet.
     pub fn new(options: Options) -> Result<Self, Failed> {
-        let Options { organization, api_url, admin_token, limits, time_limits, clock, observer } = options;
+        let Options { organization, api_url, admin_token, postgres, limits, time_limits, clock, observer } = options;
         let wrong = |what: String| Failed::new(Reason::NoRoute, format!("`api_url` of organization `{organization}` {what}"));
         reqwest::Url::parse(&api_url).map_err(|error| wrong(format!("is not a URL: {error}")))?;
         let http = reqwest::Client::builder()
@@ -164,6 +168,7 @@ impl Client {
             base: api_url.trim_end_matches('/').to_owned(),
             organization,
             admin: AdminToken::new(admin_token),
+            wire: postgres.map(|endpoint| Wire::new(endpoint, time_limits)).transpose()?,
             limiter: Limiter::new(limits),
             time_limits,
             clock,
@@ -303,6 +308,45 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Whether a refusal at the Postgres endpoint disproves a token. An endpoint of another region refuses good ones, by
+    /// a text that is not known: so the API is asked as well, where it takes the token's type, and a token that works
+    /// there is not given up.
+    async fn explain(
+        &self,
+        wire: &Wire,
+        refused: &Refused,
+        account: &Account,
+        token_type: TokenType,
+        value: &Secret,
+    ) -> VerifyOutcome {
+        let what = &refused.what;
+        let of_region = || {
+            let what = format!("{what}: correct `postgres`, which must be the endpoint of the organization's region");
+            VerifyOutcome::Failed(wire.failed(Reason::WrongRegion, &what))
+        };
+        let asked_there = match (refused.reason, token_type) {
+            (Some(Reason::WrongRegion), _) => return of_region(),
+            (Some(Reason::Expired), _) => return VerifyOutcome::Disproved(wire.failed(Reason::Expired, what)),
+            (_, TokenType::ReadWrite) => self.verify_itself(account, value).await,
+            // A read-scaling token is not meant for the API: its answer would say nothing.
+            (Some(reason), TokenType::ReadScaling) => return VerifyOutcome::Disproved(wire.failed(reason, what)),
+            (None, TokenType::ReadScaling) => return VerifyOutcome::Failed(wire.failed(Reason::Unauthorized, what)),
+        };
+        match asked_there {
+            VerifyOutcome::Verified => of_region(),
+            VerifyOutcome::Disproved(_) => {
+                let what = format!("{what}, and the API refuses the token too");
+                VerifyOutcome::Disproved(wire.failed(Reason::Revoked, &what))
+            }
+            VerifyOutcome::Failed(failed) => {
+                let what = format!("{what}, and whether the API takes the token is not known: {failed}");
+                VerifyOutcome::Failed(wire.failed(failed.reason, &what).retry_after(failed.retry_after))
+            }
+        }
+    }
+}
+
 #[async_trait]
 impl Provider for Client {
     async fn issue(&self, request: &IssueRequest) -> (IssueOutcome, Option<Secret>) {
@@ -363,6 +407,18 @@ impl Provider for Client {
         match self.send(&Request { asked, method: Method::GET, url, body: None }, value).await {
             Ok(answer) => answer::verified(asked, &answer, value),
             Err(unanswered) => VerifyOutcome::Failed(unanswered.failed),
+        }
+    }
+
+    async fn verify_by_connecting(&self, account: &Account, token_type: TokenType, value: &Secret) -> VerifyOutcome {
+        let Some(wire) = &self.wire else {
+            let what = format!("organization `{}` has no `postgres` to connect to", self.organization);
+            return VerifyOutcome::Failed(Failed::new(Reason::Missing, what));
+        };
+        match wire.session(account, value).await {
+            Ok(session) => wire.judge(&session, account, token_type),
+            Err(Unproven::Unanswered(failed)) => VerifyOutcome::Failed(failed),
+            Err(Unproven::Refused(refused)) => self.explain(wire, &refused, account, token_type, value).await,
         }
     }
 }

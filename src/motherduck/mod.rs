@@ -8,15 +8,17 @@ mod limiter;
 mod observer;
 #[cfg(feature = "stand-in")]
 pub mod stand_in;
+mod wire;
 
 use async_trait::async_trait;
 
-use crate::rotation::{Account, IssueOutcome, IssueRequest, ListOutcome, RevokeOutcome, TokenId, VerifyOutcome};
+use crate::rotation::{Account, IssueOutcome, IssueRequest, ListOutcome, RevokeOutcome, TokenId, TokenType, VerifyOutcome};
 use crate::secret::Secret;
 
 pub use client::{Client, Options, Probe, TimeLimits};
 pub use limiter::Limits;
 pub use observer::{Code, Observer, Operation, Unobserved};
+pub use wire::Endpoint;
 
 /// Issues, lists and revokes the tokens of one organization's accounts.
 ///
@@ -35,4 +37,7 @@ pub trait Provider: Send + Sync {
 
     /// Proves a new token by letting it list its own account's tokens (inferred to be allowed).
     async fn verify_itself(&self, account: &Account, value: &Secret) -> VerifyOutcome;
+
+    /// Proves a new token at the Postgres endpoint: it is let in, as `account`, with `token_type`'s rights.
+    async fn verify_by_connecting(&self, account: &Account, token_type: TokenType, value: &Secret) -> VerifyOutcome;
 }

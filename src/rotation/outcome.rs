@@ -41,10 +41,18 @@ pub enum Reason {
     Full,
     /// An earlier operation at the same place has not ended yet.
     Busy,
+    /// The token's time is over, as the Postgres endpoint says.
+    Expired,
+    /// The token does not work (any more), as the Postgres endpoint and the API say.
+    Revoked,
+    /// The token belongs to another account than it was issued for.
+    WrongAccount,
+    /// The API takes the token, and the Postgres endpoint does not: it is that of another region.
+    WrongRegion,
 }
 
 impl Reason {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 19] = [
         Self::Unauthorized,
         Self::Forbidden,
         Self::Throttled,
@@ -60,6 +68,10 @@ impl Reason {
         Self::Unsuitable,
         Self::Full,
         Self::Busy,
+        Self::Expired,
+        Self::Revoked,
+        Self::WrongAccount,
+        Self::WrongRegion,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -79,6 +91,10 @@ impl Reason {
             Self::Unsuitable => "unsuitable",
             Self::Full => "full",
             Self::Busy => "busy",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+            Self::WrongAccount => "wrong_account",
+            Self::WrongRegion => "wrong_region",
         }
     }
 }

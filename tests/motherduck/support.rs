@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use rotad::clock::Clock;
 use rotad::motherduck::stand_in::{Character, Options as ServerOptions, Server};
-use rotad::motherduck::{Client, Code, Limits, Observer, Operation, Options, Provider, TimeLimits};
+use rotad::motherduck::{Client, Code, Endpoint, Limits, Observer, Operation, Options, Provider, TimeLimits};
 use rotad::rotation::{
     Account, Failed, InstallationId, IssueOutcome, IssueRequest, IssuedToken, ListOutcome, ListedToken, RevokeOutcome,
     RotationId, TokenId, TokenName, TokenType,
@@ -59,6 +59,11 @@ pub fn caller(url: &str) -> Caller {
 }
 
 pub fn caller_with(url: &str, time_limits: TimeLimits, limits: Limits) -> Caller {
+    caller_connecting(url, time_limits, limits, None)
+}
+
+/// One that proves new tokens at a Postgres endpoint.
+pub fn caller_connecting(url: &str, time_limits: TimeLimits, limits: Limits, postgres: Option<Endpoint>) -> Caller {
     let folder = tempfile::tempdir().unwrap();
     let token_file = folder.path().join("admin-token");
     std::fs::write(&token_file, format!("{ADMIN_TOKEN}\n")).unwrap();
@@ -68,6 +73,7 @@ pub fn caller_with(url: &str, time_limits: TimeLimits, limits: Limits) -> Caller
         organization: "main".into(),
         api_url: url.to_owned(),
         admin_token: SecretSource::File(token_file.clone()),
+        postgres,
         limits,
         time_limits,
         clock: Arc::clone(&clock),

@@ -158,7 +158,11 @@ impl Failure {
             | Reason::NoRoute
             | Reason::Unsuitable
             | Reason::Full
-            | Reason::Busy => false,
+            | Reason::Busy
+            | Reason::Expired
+            | Reason::Revoked
+            | Reason::WrongAccount
+            | Reason::WrongRegion => false,
         }
     }
 }

@@ -130,6 +130,7 @@ impl Bench {
                 organization: "main".into(),
                 api_url,
                 admin_token: SecretSource::File(file),
+                postgres: None,
                 limits: Limits::NONE,
                 time_limits: TimeLimits { connect: limit, read: limit, whole: limit, list: limit },
                 clock: Arc::new(Clock::new()),
