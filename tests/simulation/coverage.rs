@@ -39,6 +39,7 @@ pub enum Fault {
     ClockSkewed,
     Reconfigured,
     Renamed,
+    Ordered,
 }
 
 /// What the core asked for when it happened.
@@ -106,6 +107,7 @@ impl Coverage {
             F::ClockSkewed,
             F::Reconfigured,
             F::Renamed,
+            F::Ordered,
         ];
         for fault in outside {
             owed.push((fault, D::Wait));

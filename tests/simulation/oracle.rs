@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rotad::rotation::{DeliveryId, Policy, RotationId, Schedule};
+use rotad::rotation::{Credential, DeliveryId, Order, Policy, RotationId, Schedule};
 
 use super::setup::is_of;
 use super::world::{MINUTE, Ms, Place, SECOND, Token, ms_of, stamp};
@@ -38,6 +38,12 @@ pub struct Memo {
     pub unreadable: BTreeSet<DeliveryId>,
     /// When each schedule began to hold.
     pub scheduled_from: Ms,
+    /// A person wants a rotation later than this one.
+    pub rotate_after: Option<RotationId>,
+    /// Rotations whose tokens a person wants gone without a grace period.
+    pub revoke_now: BTreeSet<RotationId>,
+    /// What was put back into a place and may be overwritten, since a person said so.
+    pub resumed: BTreeMap<DeliveryId, RotationId>,
 }
 
 /// All deliveries have shown one rotation since `since`.
@@ -58,6 +64,28 @@ pub struct Look {
 }
 
 impl Memo {
+    /// An order was taken: what it allows from now on.
+    pub fn ordered(&mut self, order: &Order, credential: &Credential) {
+        match order {
+            Order::Rotate { revoke_now } => {
+                self.rotate_after = credential.latest().map(|(latest, _)| latest);
+                if *revoke_now {
+                    let issued = credential.rotations.iter().filter(|(_, rotation)| rotation.token.is_some());
+                    self.revoke_now.extend(issued.map(|(id, _)| *id));
+                }
+            }
+            // Where nobody holds the newest value, only a later one overwrites what was put back.
+            Order::Resume => {
+                let put_back =
+                    credential.deliveries.iter().filter_map(|(place, known)| Some((place.clone(), known.rolled_back?.shows)));
+                self.resumed.extend(put_back);
+                let put_back = credential.deliveries.values().any(|known| known.rolled_back.is_some());
+                self.rotate_after = credential.latest().map(|(latest, _)| latest).filter(|_| put_back).or(self.rotate_after);
+            }
+            _ => {}
+        }
+    }
+
     /// A look was told: places that show something else begin their time anew.
     pub fn looked(&mut self, place: &DeliveryId, shown: Option<RotationId>, at: Ms) {
         if let Some(shown) = shown {
@@ -137,7 +165,8 @@ impl Scene<'_> {
             return Err(("S7", format!("t{index} is revoked without a permit")));
         }
         let token = &self.tokens[index];
-        if !self.memo.recorded.contains(&rotation)
+        let ordered = self.memo.revoke_now.contains(&rotation);
+        if !(self.memo.recorded.contains(&rotation) || ordered)
             || token.name.rotation != rotation
             || !is_of(&token.name.owner, self.credential)
         {
@@ -172,7 +201,7 @@ impl Scene<'_> {
         match self.memo.period {
             Some(period) if period.rotation > rotation => {
                 let grace = period.grace.max(self.policy.grace.as_millis() as Ms);
-                if self.now - period.since < grace {
+                if self.now - period.since < grace && !ordered {
                     let confirmed = (self.now - period.since) / SECOND;
                     let detail = format!(
                         "t{index} is revoked {confirmed} s after every delivery showed {}; the grace period is {} s",
@@ -216,6 +245,9 @@ impl Scene<'_> {
         }
         if self.frozen {
             return Err(("S7", format!("{rotation} is asked for while frozen, and t{index} is not at its deadline")));
+        }
+        if self.memo.rotate_after.is_some_and(|after| newest <= after) {
+            return Ok(());
         }
         let minted_at = ms_of(newest.minted_at()).min(token.created);
         let due = next_due(&self.policy.schedule, minted_at.max(self.memo.scheduled_from) - self.wall_slack());

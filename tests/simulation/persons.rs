@@ -1,6 +1,6 @@
 //! What comes from outside: people, other installations, outages, and the fate of the journal.
 
-use rotad::rotation::{InstallationId, RotationId, TokenName};
+use rotad::rotation::{InstallationId, Order, RotationId, TokenName};
 
 use super::coverage::{During, Fault};
 use super::process::Journal;
@@ -24,7 +24,7 @@ impl Sim<'_> {
         if self.now >= self.setup.chaos_ends {
             return;
         }
-        match self.rng.below(16) {
+        match self.rng.below(18) {
             0..=2 => self.change_place(credential, Fault::RollBack),
             3 => self.change_place(credential, Fault::ChangedByHand),
             4 | 5 => self.change_place(credential, Fault::Wiped),
@@ -39,6 +39,7 @@ impl Sim<'_> {
             12 if self.faults.accounts => self.toggle_account(credential),
             13 if self.faults.hand_revocations => self.another_organization = !self.another_organization,
             14 | 15 if self.faults.outages => self.outage(credential),
+            16 | 17 => self.order(credential),
             _ => {}
         }
         self.next_person(credential);
@@ -183,6 +184,23 @@ impl Sim<'_> {
         self.reschedule(credential, version);
     }
 
+    /// Commands of a person, as they reach the next turn.
+    fn order(&mut self, credential: usize) {
+        let order = match self.rng.below(6) {
+            0 | 1 => Order::Rotate { revoke_now: false },
+            2 => Order::Rotate { revoke_now: true },
+            3 => {
+                let until = stamp(self.now + self.rng.between(SECOND, 3 * DAY));
+                Order::Pause { until, reason: "a migration".to_owned(), let_expire: false }
+            }
+            4 => Order::Resume,
+            _ => Order::Sweep,
+        };
+        self.meet_outside(Fault::Ordered, credential);
+        self.tell(|| format!("a person orders {order:?} at c{credential}"));
+        self.actors[credential].orders.push(order);
+    }
+
     fn toggle_account(&mut self, credential: usize) {
         let account = account_index(&self.actors[credential].policy.account);
         if !self.accounts_gone.remove(&account) {
@@ -240,6 +258,7 @@ impl Sim<'_> {
         for credential in 0..self.actors.len() {
             let last = self.setup.plans[credential].versions.len() - 1;
             self.configure(credential, last);
+            self.actors[credential].orders.push(Order::Resume);
         }
         self.coverage.meet(Fault::None, During::Wait);
     }

@@ -197,6 +197,7 @@ impl Sim<'_> {
         let back = shown.filter(|shown| memo.reached.get(delivery).is_some_and(|reached| shown < reached));
         let minted = ms_of(rotation.minted_at());
         // Where it never arrived, an earlier one may as well mean that our write failed.
+        let back = back.filter(|shown| memo.resumed.get(delivery) != Some(shown));
         let back = back.filter(|_| memo.reached.get(delivery).is_some_and(|reached| *reached >= rotation));
         let theirs = look
             .and_then(|value| self.tokens.get(value))

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use rotad::rotation::{
     Action, Conditions, DeliveryId, Happened, InstallationId, IssueOutcome, IssueRequest, ListOutcome, ListedToken, Moment,
-    Policy, ProcessId, ReadOutcome, RevokeOutcome, RotationId, Steady, Turn, VerifyOutcome, WriteOutcome,
+    Order, Policy, ProcessId, ReadOutcome, RevokeOutcome, RotationId, Steady, Turn, VerifyOutcome, WriteOutcome,
 };
 
 use super::coverage::{Coverage, During, Fault};
@@ -70,6 +70,8 @@ pub struct Actor<'a> {
     pub read_versions: BTreeMap<DeliveryId, u64>,
     pub listed: bool,
     pub turns: VecDeque<Ms>,
+    /// What a person ordered, for the next turn.
+    pub orders: Vec<Order>,
 }
 
 pub struct Sim<'a> {
@@ -400,7 +402,13 @@ impl<'a> Sim<'a> {
         let actor = &mut self.actors[credential];
         let stored = row.map(|row| row.credential.clone());
         actor.memo = row.map(|row| row.memo.clone()).unwrap_or_default();
-        actor.turn = Some(Turn::begin(stored, actor.policy, process.facts(&self.journal), in_hand, moment));
+        let mut turn = Turn::begin(stored, actor.policy, process.facts(&self.journal), in_hand, moment);
+        for order in std::mem::take(&mut actor.orders) {
+            if turn.obey(&order, "a person", moment).is_ok() {
+                actor.memo.ordered(&order, turn.credential());
+            }
+        }
+        actor.turn = Some(turn);
         actor.generation += 1;
         actor.looks.clear();
         actor.read_versions.clear();
@@ -620,6 +628,7 @@ impl<'a> Actor<'a> {
             looks: BTreeMap::new(),
             read_versions: BTreeMap::new(),
             listed: false,
+            orders: Vec::new(),
             turns: VecDeque::new(),
         }
     }
