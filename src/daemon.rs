@@ -78,6 +78,10 @@ impl Daemon {
         scheduler.load().await.context("the journal can't be read")?;
         fail_point::pass(Point::ScheduleLoaded);
         board.configuration_loaded(clock.now().wall);
+        // Before anything is listed: a list under a new admin token says whether it belongs there.
+        if tokio::time::timeout(LOOK_MAX, watch_admin_tokens(&fleet, &engine, &surroundings)).await.is_err() {
+            warn!("the journal does not answer: the admin tokens are looked at later");
+        }
         let (stop, stopped) = watch::channel(false);
         let web = tokio::spawn(server.run(stopped.clone()));
         let (control, asked) = match control {
@@ -199,7 +203,7 @@ impl Daemon {
             }
             return;
         }
-        self.watch_admin_tokens().await;
+        watch_admin_tokens(&self.fleet, &self.engine, &self.surroundings).await;
         let now = self.surroundings.clock.now().wall;
         if self.pruned_at.is_none_or(|at| now.duration_since(at) > SignedDuration::from_hours(24)) {
             match self.engine.journal.prune_history(now.checked_sub(HISTORY_KEPT).unwrap_or(Timestamp::MIN)).await {
@@ -208,19 +212,6 @@ impl Daemon {
                 Err(error) => warn!(%error, "old history can't be removed"),
             }
             self.pruned_at = Some(now);
-        }
-    }
-
-    /// An admin token that is another one than the journal remembers must first see a known token. When it
-    /// expires is shown, if it says so itself.
-    async fn watch_admin_tokens(&self) {
-        for (name, client) in self.fleet.clients() {
-            let board = &self.surroundings.board;
-            board.admin_token_expires(board.organization(name), client.admin_token_expires_at());
-            let Ok(fingerprint) = client.admin_token_fingerprint() else { continue };
-            if let Err(error) = self.engine.watch_admin_token(name, fingerprint).await {
-                debug!(%error, "the admin token's fingerprint can't be held against the journal's");
-            }
         }
     }
 
@@ -241,6 +232,19 @@ impl Daemon {
             warn!("the journal does not answer: it is left as a crash would leave it");
             // Its end would wait for the disk.
             std::mem::forget(self.engine.journal.clone());
+        }
+    }
+}
+
+/// An admin token that is another one than the journal remembers must first see a known token. When it expires
+/// is shown, if it says so itself.
+async fn watch_admin_tokens(fleet: &Fleet, engine: &Engine, surroundings: &Surroundings) {
+    for (name, client) in fleet.clients() {
+        let board = &surroundings.board;
+        board.admin_token_expires(board.organization(name), client.admin_token_expires_at());
+        let Ok(fingerprint) = client.admin_token_fingerprint() else { continue };
+        if let Err(error) = engine.watch_admin_token(name, fingerprint).await {
+            debug!(%error, "the admin token's fingerprint can't be held against the journal's");
         }
     }
 }
