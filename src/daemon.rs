@@ -78,16 +78,16 @@ impl Daemon {
         scheduler.load().await.context("the journal can't be read")?;
         fail_point::pass(Point::ScheduleLoaded);
         board.configuration_loaded(clock.now().wall);
+        // Before anything is listed: a list under a new admin token says whether it belongs there.
+        if tokio::time::timeout(LOOK_MAX, watch_admin_tokens(&engine, &fleet)).await.is_err() {
+            warn!("the journal does not answer: the admin tokens are looked at later");
+        }
         let (stop, stopped) = watch::channel(false);
         let web = tokio::spawn(server.run(stopped.clone()));
         let (control, asked) = match control {
             Some((server, asked)) => (Some(tokio::spawn(server.run(stopped.clone()))), Some(asked)),
             None => (None, None),
         };
-        // Before the first list is asked for, so that it is known under which admin token it was.
-        if tokio::time::timeout(LOOK_MAX, watch_admin_tokens(&engine, &fleet)).await.is_err() {
-            warn!("the journal does not answer: the admin tokens are held against it later");
-        }
         let scheduler = tokio::spawn(scheduler.run(stopped));
         let pruned_at = None;
         let mut daemon = Self { fleet, engine, surroundings, handle, addresses, stop, scheduler, web, asked, control, pruned_at };

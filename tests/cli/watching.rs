@@ -53,6 +53,8 @@ fn metrics_count_what_was_done() {
     assert_eq!(value("rotad_clock_jumps_total"), 0.0);
     assert!(value("rotad_clock_skew_seconds").abs() < 60.0);
     assert_eq!(value(&format!("rotad_build_info{{version=\"{}\",revision=\"unknown\"}}", env!("CARGO_PKG_VERSION"))), 1.0);
+    // What the stand-in's admin token claims of itself.
+    assert_eq!(value("rotad_admin_token_expiry_timestamp_seconds{organization=\"main\"}"), 4_102_444_800.0);
     assert_eq!(plain.http("/healthz").0, 200);
     rotad.stop();
 }

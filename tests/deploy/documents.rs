@@ -1,9 +1,10 @@
 //! What the documents say of restoring a journal is so, and what they point at is there.
 
 use std::path::Path;
+use std::process::Command;
 
 use super::plain::{FAST, Plain};
-use super::tools::{repository, text};
+use super::tools::{from_pypi, repository, said, text};
 
 /// The journal and what SQLite keeps beside it.
 const FILES: [&str; 3] = ["journal.db", "journal.db-wal", "journal.db-shm"];
@@ -77,4 +78,65 @@ fn every_link_of_the_documents_leads_somewhere() {
     assert_eq!(broken, [""; 0]);
     assert!(documents.iter().map(|document| links(&text(document)).len()).sum::<usize>() > 40, "links are not found");
     assert_eq!(anchor("## Prometheus, Alertmanager, Grafana"), "prometheus-alertmanager-grafana");
+}
+
+/// The first block of a language in a section of a document.
+fn block(document: &str, section: &str, language: &str) -> String {
+    let text = text(document);
+    let (_, rest) = text.split_once(&format!("\n## {section}\n")).unwrap_or_else(|| panic!("{document} has no `{section}`"));
+    let (_, rest) = rest.split_once(&format!("```{language}\n")).unwrap();
+    rest.split_once("```").unwrap().0.to_owned()
+}
+
+#[test]
+fn the_installation_s_configuration_leads_to_the_first_rotation_that_is_described() {
+    let plain = Plain::start();
+    let directory = plain.path("").display().to_string();
+    let configuration = block("docs/install.md", "What you need first", "toml");
+    let local = configuration.replace("/var/lib/rotad/", &directory).replace("etl_prod", super::plain::ACCOUNT);
+    // What a test adds: its own API, a journal and a port beside those of the machine.
+    let api = format!("\napi_url = \"{}\"\n\n[journal]\nurl = \"sqlite:{directory}journal/journal.db\"\n", plain.api());
+    let added = api + "\n[server]\nlisten = \"127.0.0.1:0\"\n\n[sink.disk.file]";
+    assert_eq!(local.matches("\n[sink.disk.file]").count(), 1);
+    plain.configure(&local.replace("\n[sink.disk.file]", &added));
+    let told = plain.ask(&["check", "--online"]);
+    assert_eq!(told.code, 0, "{told:?}");
+    let mut rotad = plain.rotad();
+    plain.until("the first rotation", || plain.log().contains("promoted"));
+    assert_eq!(plain.live().len(), 1);
+    let log = plain.log();
+    let steps = "`intended`, `issued`, `verified`, `attempted`, `confirmed`, `promoted`";
+    assert!(text("docs/install.md").contains(steps));
+    let mut rest = log.as_str();
+    for step in steps.split(", ").map(|step| step.trim_matches('`')) {
+        rest = rest
+            .split_once(&format!(" {step} "))
+            .unwrap_or_else(|| panic!("`{step}` is not there, or not there in order:\n{log}"))
+            .1;
+    }
+    // The text of the document, but for the times.
+    let lines = |text: &str| -> Vec<Vec<String>> {
+        let words = text.lines().map(|line| line.split_whitespace().filter(|word| word.parse::<u64>().is_err()));
+        words.map(|words| words.map(str::to_owned).collect()).collect()
+    };
+    let (shown, described) = (lines(&plain.ask(&["status"]).out), lines(&block("docs/install.md", "The first rotation", "")));
+    assert_eq!(shown[..3], described[..3]);
+    assert_eq!(shown[3][..2], described[3][..2]);
+    rotad.stop();
+}
+
+#[test]
+fn the_overlay_of_the_document_renders() {
+    let directory = tempfile::tempdir().unwrap();
+    let to_root = "../".repeat(directory.path().components().count() - 1);
+    let root = format!("{to_root}{}", repository("").display().to_string().trim_matches('/'));
+    let overlay = block("docs/install.md", "Kubernetes, with kustomize", "yaml").replace("path/to", &root);
+    std::fs::write(directory.path().join("kustomization.yaml"), overlay).unwrap();
+    std::fs::write(directory.path().join("rotad.toml"), "# of one's own\n").unwrap();
+    let rendered = said(Command::new(from_pypi("kubectl")).arg("kustomize").arg(directory.path()));
+    for expected in
+        ["image: registry.example/rotad:0.1.0", "# of one's own", "kind: PrometheusRule", "eks.amazonaws.com/role-arn"]
+    {
+        assert!(rendered.contains(expected), "`{expected}` is not in:\n{rendered}");
+    }
 }
