@@ -330,8 +330,19 @@ impl Canon {
     }
 
     fn memo(&mut self, memo: &mut Memo) {
-        let Memo { recorded, newest, shown, reached, period, attempted, unreadable, scheduled_from: _, rotate_after, revoke_now } =
-            memo;
+        let Memo {
+            recorded,
+            newest,
+            shown,
+            reached,
+            period,
+            attempted,
+            unreadable,
+            scheduled_from: _,
+            rotate_after,
+            revoke_now,
+            resumed,
+        } = memo;
         assert!(rotate_after.is_none() && revoke_now.is_empty() && resumed.is_empty(), "nobody orders anything in the model");
         self.id_set(recorded);
         self.maybe_id(newest);
