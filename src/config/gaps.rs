@@ -8,9 +8,8 @@ pub enum Feature {
 }
 
 /// What is missing, and what the refusal says.
-pub const GAPS: &[(Feature, &str)] = &[
-    (Feature::PostgresJournal, "a `postgres://` journal is not supported yet; use `sqlite:/var/lib/rotad/journal.db`"),
-];
+pub const GAPS: &[(Feature, &str)] =
+    &[(Feature::PostgresJournal, "a `postgres://` journal is not supported yet; use `sqlite:/var/lib/rotad/journal.db`")];
 
 /// The refusal, where the feature is missing.
 pub(super) fn missing(feature: Feature) -> Option<&'static str> {
