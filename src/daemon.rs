@@ -1,6 +1,7 @@
 //! The daemon, put together: journal, engine, scheduler and web server of one configuration, and
 //! what changes while it runs.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -28,6 +29,8 @@ use crate::web;
 const HISTORY_KEPT: SignedDuration = SignedDuration::from_hours(24 * 396);
 /// With the scheduler's 15 s for turns under way these keep a stop within the 20 s that are promised.
 const LOOK_MAX: Duration = Duration::from_secs(2);
+/// How long before its expiry an admin token is told of: as the shipped alert has it.
+const EXPIRY_TOLD: SignedDuration = SignedDuration::from_hours(14 * 24);
 const CLOSE_MAX: Duration = Duration::from_secs(2);
 /// How often `Daemon::look_after` is to be called: an unwritable journal and a new admin token are noticed within it.
 pub const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -46,6 +49,8 @@ pub struct Daemon {
     asked: Option<mpsc::Receiver<Asked>>,
     control: Option<JoinHandle<()>>,
     pruned_at: Option<Timestamp>,
+    /// Of which expiry of an organization's admin token a person was told, and whether it was over then.
+    expiry_told: BTreeMap<Arc<str>, (Timestamp, bool)>,
 }
 
 impl Daemon {
@@ -89,8 +94,9 @@ impl Daemon {
             None => (None, None),
         };
         let scheduler = tokio::spawn(scheduler.run(stopped));
-        let pruned_at = None;
-        let mut daemon = Self { fleet, engine, surroundings, handle, addresses, stop, scheduler, web, asked, control, pruned_at };
+        let (pruned_at, expiry_told) = (None, BTreeMap::new());
+        let mut daemon =
+            Self { fleet, engine, surroundings, handle, addresses, stop, scheduler, web, asked, control, pruned_at, expiry_told };
         daemon.look_after().await;
         Ok(daemon)
     }
@@ -204,6 +210,7 @@ impl Daemon {
             return;
         }
         watch_admin_tokens(&self.engine, &self.fleet).await;
+        self.tell_admin_tokens_expiry();
         let now = self.surroundings.clock.now().wall;
         if self.pruned_at.is_none_or(|at| now.duration_since(at) > SignedDuration::from_hours(24)) {
             match self.engine.journal.prune_history(now.checked_sub(HISTORY_KEPT).unwrap_or(Timestamp::MIN)).await {
@@ -212,6 +219,21 @@ impl Daemon {
                 Err(error) => warn!(%error, "old history can't be removed"),
             }
             self.pruned_at = Some(now);
+        }
+    }
+
+    /// An admin token that runs out is how such a daemon dies most often: it is told early, and once.
+    fn tell_admin_tokens_expiry(&mut self) {
+        let now = self.surroundings.clock.now().wall;
+        for (name, client) in self.fleet.clients() {
+            let expires_at = client.admin_token_expires_at();
+            let Some(expires_at) = expires_at.filter(|at| at.duration_since(now) < EXPIRY_TOLD) else { continue };
+            let told = (expires_at, expires_at <= now);
+            if self.expiry_told.insert(name.clone(), told) != Some(told) {
+                let what =
+                    if told.1 { "has expired: nothing is rotated or revoked until it is" } else { "expires soon: it is to be" };
+                warn!(organization = %name, %expires_at, "the admin token {what} replaced, at its place, which is read again");
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Ended, block_on, complain, load, offline_fleet, say};
@@ -84,6 +85,7 @@ async fn probe(fleet: &Fleet) -> Vec<Probe> {
         let account = fleet.config().credentials.values().find(|credential| credential.terms.organization == *name);
         let Some(account) = account.map(|credential| credential.account.clone()) else { continue };
         let what = format!("organization `{name}`");
+        probes.push(probe_expiry(&what, client.admin_token_expires_at()));
         match client.probe(&account).await {
             Ok(found) => {
                 probes.push(Probe { what: what.clone(), outcome: Outcome::Fine, detail: found.proven });
@@ -94,6 +96,15 @@ async fn probe(fleet: &Fleet) -> Vec<Probe> {
     }
     probes.extend(probe_places(fleet).await);
     probes
+}
+
+/// An admin token that has expired is refused by the API, which another probe tells.
+fn probe_expiry(what: &str, expires_at: Option<Timestamp>) -> Probe {
+    let (outcome, detail) = match expires_at {
+        Some(at) => (Outcome::Fine, format!("the admin token says that it expires at {at}")),
+        None => (Outcome::Unknowable, "when the admin token expires: it does not say so itself".to_owned()),
+    };
+    Probe { what: what.to_owned(), outcome, detail }
 }
 
 async fn probe_places(fleet: &Fleet) -> Vec<Probe> {

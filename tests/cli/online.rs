@@ -35,6 +35,18 @@ fn a_right_configuration_passes_and_the_probes_say_what_works_and_what_can_not_b
 }
 
 #[test]
+fn the_admin_token_s_expiry_is_told_where_it_says_so() {
+    let plain = Plain::start();
+    plain.configure_with(&["etl"], SLOW);
+    let found_in = |outcome: &str| found(&plain.ask(&["check", "--online", "--json"]), outcome);
+    std::fs::write(plain.path("admin-token"), "says-nothing").unwrap();
+    assert!(found_in("unknowable").iter().any(|told| told.contains("when the admin token expires")));
+    // The claims are `{"exp":1800000000}`.
+    std::fs::write(plain.path("admin-token"), "eyJhbGciOiJIUzI1NiJ9.eyJleHAiOjE4MDAwMDAwMDB9.c2ln").unwrap();
+    assert!(found_in("fine").iter().any(|told| told.contains("2027-01-15T08:00:00Z")));
+}
+
+#[test]
 fn a_probe_that_fails_says_what_to_do() {
     let mut plain = Plain::start();
     plain.configure_with(&["etl"], SLOW);

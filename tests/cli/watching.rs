@@ -120,3 +120,20 @@ fn another_organization_s_admin_token_freezes_everything_and_is_told() {
     assert!(plain.line("etl")["block"]["detail"].as_str().is_some_and(|detail| detail.contains("admin token")));
     rotad.stop();
 }
+
+#[test]
+fn the_admin_token_s_expiry_is_watched_and_followed_when_it_is_replaced() {
+    const EXPIRY: &str = "rotad_admin_token_expiry_timestamp_seconds{organization=\"main\"}";
+    let plain = Plain::start();
+    plain.configure_with(&["etl"], SLOW);
+    let mut rotad = plain.rotad_delivering(&["etl"]);
+    // The claims are `{"exp":1600000000}`, long ago, and `{"exp":4000000000}`, in 2096.
+    for (claims, expiry) in [("eyJleHAiOjE2MDAwMDAwMDB9", 1_600_000_000.0), ("eyJleHAiOjQwMDAwMDAwMDB9", 4_000_000_000.0)] {
+        std::fs::write(plain.path("admin-token"), format!("eyJhbGciOiJIUzI1NiJ9.{claims}.c2ln")).unwrap();
+        plain.until("the expiry", || plain.metric(EXPIRY) == Some(expiry));
+        assert_eq!(plain.log().matches("the admin token has expired").count(), 1, "{}", plain.log());
+    }
+    std::fs::write(plain.path("admin-token"), "says-nothing").unwrap();
+    plain.until("the expiry to be unknown", || plain.metric(EXPIRY).is_none());
+    rotad.stop();
+}
