@@ -133,6 +133,8 @@ pub struct Snapshot {
     pub deliveries_unconfirmed: Tally<sinks::Kind>,
     /// Credentials whose next rotation is due, observed ones left out.
     pub credentials_past_due: u64,
+    /// Those at which a person paused rotations.
+    pub credentials_paused: u64,
     /// Credentials that should have been rotated, observed ones left out.
     pub credentials_past_deadline: u64,
     pub revocations_pending: u64,
@@ -348,6 +350,7 @@ impl Board {
             tokens_foreign: 0,
             deliveries_unconfirmed: Tally::default(),
             credentials_past_due: 0,
+            credentials_paused: 0,
             credentials_past_deadline: 0,
             revocations_pending: 0,
             revocation_oldest_due_at: unknown,
@@ -372,6 +375,7 @@ impl Snapshot {
         self.tokens_unknown += u64::from(summary.tokens_unknown);
         self.tokens_foreign += u64::from(summary.tokens_foreign);
         self.revocations_pending += u64::from(summary.revocations_pending);
+        self.credentials_paused += u64::from(summary.paused_until.millis().is_some() && !summary.paused_until.has_come(now));
         self.revocation_oldest_due_at = self.revocation_oldest_due_at.earlier(summary.revocation_oldest_due_at);
         if summary.state != CredentialState::Observed {
             self.credentials_past_due += u64::from(summary.due_at.has_come(now));

@@ -41,6 +41,7 @@ const PROMISED: &[&str] = &[
     "rotad_foreign_tokens",
     "rotad_deliveries_unconfirmed{sink}",
     "rotad_credentials_past_due",
+    "rotad_credentials_paused",
     "rotad_credentials_past_deadline",
     "rotad_earliest_expiry_timestamp_seconds{organization}",
     "rotad_revocations_pending",
@@ -74,7 +75,7 @@ fn full_board() -> Arc<Board> {
     let main = board.organization("main");
     board.configuration_loaded(moment(1).wall);
     board.journal(JournalState::Writable);
-    board.freeze(FreezeReason::Paused, true);
+    board.freeze(FreezeReason::JournalUnwritable, true);
     board.freeze(FreezeReason::ClockSkew, true);
     board.clock_skew(SignedDuration::from_millis(-61_250));
     board.admin_token_expires(main, Some(moment(90_000).wall));
@@ -88,6 +89,7 @@ fn full_board() -> Arc<Board> {
         served_until: at(600_000),
         last_sweep_at: at(50),
         revocation_oldest_due_at: at(43_240),
+        paused_until: at(90_000),
         revocations_pending: 1,
         tokens: TokenCounts { current: 1, retiring: 1, ..TokenCounts::default() },
         tokens_foreign: 2,

@@ -83,6 +83,8 @@ catalogue! {
         "Deliveries that do not confirm their credential's newest token, by kind of sink.";
     CREDENTIALS_PAST_DUE = Gauge "rotad_credentials_past_due" []
         "Credentials whose next rotation is due and not done.";
+    CREDENTIALS_PAUSED = Gauge "rotad_credentials_paused" []
+        "Credentials at which a person paused rotations.";
     CREDENTIALS_PAST_DEADLINE = Gauge "rotad_credentials_past_deadline" []
         "Credentials past the last safe moment to have rotated.";
     EARLIEST_EXPIRY = Gauge "rotad_earliest_expiry_timestamp_seconds" ["organization"]

@@ -102,6 +102,7 @@ fn totals(text: &mut String, snapshot: &Snapshot) {
     count(text, &catalogue::FOREIGN_TOKENS, snapshot.tokens_foreign);
     tally(text, &catalogue::DELIVERIES_UNCONFIRMED, &snapshot.deliveries_unconfirmed);
     count(text, &catalogue::CREDENTIALS_PAST_DUE, snapshot.credentials_past_due);
+    count(text, &catalogue::CREDENTIALS_PAUSED, snapshot.credentials_paused);
     count(text, &catalogue::CREDENTIALS_PAST_DEADLINE, snapshot.credentials_past_deadline);
     by_organization(text, &catalogue::EARLIEST_EXPIRY, snapshot, |organization| organization.earliest_expiry_at);
     count(text, &catalogue::REVOCATIONS_PENDING, snapshot.revocations_pending);

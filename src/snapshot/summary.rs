@@ -104,8 +104,6 @@ label!(
         AnotherOrganization = "another_organization",
         /// The journal can't be written.
         JournalUnwritable = "journal_unwritable",
-        /// A person paused rotad.
-        Paused = "paused",
     }
 );
 
