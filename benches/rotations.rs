@@ -6,8 +6,8 @@
 //! grace period, read, list, revoke. What is counted is revocations within ten seconds of a backlog
 //! that never ends. The stand-in is a process of its own on the same machine.
 //!
-//! The bare client's file write is what a careful one does: temporary file, `fsync`, rename,
-//! `fsync` of the directory. rotad's has a marker file beside the value's and one `fsync` more.
+//! The bare client's file writes are rotad's: the marker's file and the value's, each as a temporary file
+//! with `fsync` and rename, and an `fsync` of the directory. It reads nothing back.
 #![allow(clippy::print_stdout, clippy::expect_used, reason = "a benchmark prints what it found, and ends if it can't run")]
 
 mod support;
@@ -331,13 +331,16 @@ impl Bare {
     }
 }
 
-/// Temporary file, `fsync`, rename, `fsync` of the directory.
+/// The marker's file and then the value's, each as temporary file, `fsync`, rename; `fsync` of the directory.
 fn write_durably(path: &Path, value: &str) -> std::io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(&new)?;
-    file.write_all(value.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&new, path)?;
+    let marker = "rotad1 bench/credential ".to_owned() + &"0".repeat(100);
+    for (path, content) in [(path.with_extension("marker"), marker.as_str()), (path.to_owned(), value)] {
+        let new = path.with_extension("new");
+        let mut file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(&new)?;
+        file.write_all(content.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&new, path)?;
+    }
     std::fs::File::open(path.parent().expect("a directory"))?.sync_all()
 }
 
