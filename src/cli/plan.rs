@@ -181,7 +181,7 @@ fn told(plan: &Plan) -> String {
             let _ = writeln!(text, "  blocked, so nothing of this happens before a person has done this: {}", block.detail);
         }
         if let Some(pause) = paused {
-            let _ = writeln!(text, "  paused until {} by {}: {}", pause.until, pause.by, pause.reason);
+            let _ = writeln!(text, "  paused until {:.0} by {}: {}", pause.until, pause.by, pause.reason);
         }
         if steps.is_empty() {
             let _ = writeln!(text, "  nothing");
@@ -193,7 +193,8 @@ fn told(plan: &Plan) -> String {
     let Load { rotations, rotations_in_a_minute, rotations_per_minute_limit, .. } = plan.load;
     let _ = writeln!(
         text,
-        "\n{rotations} rotations; at most {rotations_in_a_minute} begin within one minute, and the limit is {rotations_per_minute_limit}{}",
+        "\n{rotations} rotation{}; at most {rotations_in_a_minute} begin within one minute, and the limit is {rotations_per_minute_limit}{}",
+        if rotations == 1 { "" } else { "s" },
         if rotations_in_a_minute > rotations_per_minute_limit as usize { ": some come later than shown" } else { "" }
     );
     text
@@ -208,7 +209,11 @@ fn from_now(at: Timestamp, now: Timestamp) -> String {
 }
 
 fn words(step: &Step) -> String {
-    let token = step.token.as_ref().map(ToString::to_string).unwrap_or_default();
+    let token = match (&step.token, step.rotation) {
+        (Some(token), _) => format!("token {token}"),
+        (None, Some(rotation)) => format!("the token issued at {:.0}", rotation.minted_at()),
+        (None, None) => "a token".to_owned(),
+    };
     match step.what {
         Happened::Intended => match step.why {
             Some(Why::First) => "a first token is issued: there is none yet".to_owned(),
@@ -219,8 +224,8 @@ fn words(step: &Step) -> String {
             None => "a new token is issued".to_owned(),
         },
         Happened::Promoted => "every delivery has it: its grace period begins".to_owned(),
-        Happened::Revoked => format!("token {token} is revoked"),
-        Happened::Expired => format!("token {token} expires"),
+        Happened::Revoked => format!("{token} is revoked"),
+        Happened::Expired => format!("{token} expires"),
         Happened::GivenUp => "a lost token is given up: it has expired if it ever was".to_owned(),
         Happened::PauseEnded => "the pause ends".to_owned(),
         other => other.as_str().to_owned(),

@@ -51,6 +51,14 @@ impl Watch {
     pub async fn until_done(mut self, mut waiting: BTreeSet<CredentialName>, json: bool) -> Result<(), Ended> {
         let mut blocked = BTreeSet::new();
         while !waiting.is_empty() {
+            // The states first: what led to them stands in the history by then.
+            let mut undone = BTreeSet::new();
+            for name in &waiting {
+                let state = self.journal.load(name).await?.and_then(|row| row.read_state().ok());
+                if !state.is_some_and(|state| self.is_done(&state)) {
+                    undone.insert(name.clone());
+                }
+            }
             for (number, told) in self.journal.history_page(page(From::After(self.told), LINES)).await? {
                 self.told = number;
                 if !waiting.contains(&told.credential) {
@@ -63,15 +71,7 @@ impl Watch {
                     say(&line(&told));
                 }
             }
-            let mut undone = BTreeSet::new();
-            for name in waiting {
-                let row = self.journal.load(&name).await?;
-                let state = row.and_then(|row| row.read_state().ok());
-                if !state.is_some_and(|state| self.is_done(&state)) && !blocked.contains(&name) {
-                    undone.insert(name);
-                }
-            }
-            waiting = undone;
+            waiting = &undone - &blocked;
             if !waiting.is_empty() {
                 tokio::time::sleep(LOOK_EVERY).await;
             }

@@ -59,6 +59,7 @@ pub fn forecast(
     // Nothing changes by itself, so a sweep would find nothing: it is left out.
     let policy = Policy { sweep_every: jiff::SignedDuration::from_hours(24 * 365), ..policy.clone() };
     let mut world = World::of(stored.as_ref(), &policy);
+    let known: BTreeSet<TokenId> = world.tokens.iter().map(|token| token.id.clone()).collect();
     let (mut stored, mut steps, mut in_hand) = (stored, Vec::new(), BTreeSet::new());
     let mut now = now;
     for number in 0..TURNS_MAX {
@@ -71,7 +72,7 @@ pub fn forecast(
                     at: entry.at,
                     what: entry.what,
                     rotation: entry.rotation,
-                    token: entry.token,
+                    token: entry.token.filter(|token| known.contains(token)),
                     why: (entry.what == Happened::Intended).then_some(due.why),
                 }));
             }
@@ -164,7 +165,7 @@ impl<'p> World<'p> {
     }
 
     fn issue(&mut self, rotation: RotationId, request: &IssueRequest, now: Moment) -> IssuedToken {
-        // Any number that no other token has will do for a value that does not exist yet.
+        // Any number that no other token has will do for a value that does not exist yet; its id is not told.
         let mut number = [0; 32];
         number[..16].copy_from_slice(rotation.as_uuid().as_bytes());
         let fingerprint = Fingerprint::new(number);

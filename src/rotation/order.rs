@@ -71,7 +71,7 @@ impl Order {
             Self::Rotate { revoke_now: true } => "rotate now, and revoke the tokens before without a grace period".to_owned(),
             Self::Pause { until, reason, let_expire } => {
                 let last = if *let_expire { ", even if the token expires" } else { "" };
-                format!("pause until {until}{last}: {reason}")
+                format!("pause until {until:.0}{last}: {reason}")
             }
             Self::Resume => "resume".to_owned(),
             Self::Sweep => "sweep now".to_owned(),
@@ -161,7 +161,7 @@ impl Turn<'_> {
 
     fn order_rotation(&mut self, revoke_now: bool, now: Moment) -> Result<(), String> {
         if let Some(pause) = self.credential.orders.pause(now.wall) {
-            return Err(format!("it is paused until {} ({}): resume it first", pause.until, pause.reason));
+            return Err(format!("it is paused until {:.0} ({}): resume it first", pause.until, pause.reason));
         }
         // Without a token a new one is due anyway.
         self.credential.orders.rotate_after = self.credential.latest().map(|(latest, _)| latest);
@@ -178,7 +178,7 @@ impl Turn<'_> {
 
     fn order_pause(&mut self, pause: Pause, now: Moment) -> Result<(), String> {
         if pause.until <= now.wall {
-            return Err(format!("the pause would end at {}, which is not in the future", pause.until));
+            return Err(format!("the pause would end at {:.0}, which is not in the future", pause.until));
         }
         if pause.reason.chars().count() > REASON_MAX {
             return Err(format!("the reason has more than {REASON_MAX} characters"));
@@ -187,7 +187,7 @@ impl Turn<'_> {
         let deadline = expiry.map(|expiry| deadline(expiry, self.policy));
         if let Some(deadline) = deadline.filter(|deadline| *deadline < pause.until && !pause.let_expire) {
             return Err(format!(
-                "its token has to be replaced by {deadline}, before the pause would end: choose an earlier end, or let it expire on \
+                "its token has to be replaced by {deadline:.0}, before the pause would end: choose an earlier end, or let it expire on \
                  purpose (`--let-expire`)"
             ));
         }
@@ -268,7 +268,7 @@ impl Turn<'_> {
             orders.rotate_after = None;
         }
         if let Some(pause) = orders.paused.take_if(|pause| pause.until <= now.wall) {
-            let detail = format!("the pause of {} is over: {}", pause.since, pause.reason);
+            let detail = format!("the pause of {:.0} is over: {}", pause.since, pause.reason);
             self.entry(now, Happened::PauseEnded, |entry| entry.detail = Some(detail));
         }
     }

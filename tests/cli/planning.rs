@@ -33,7 +33,7 @@ fn the_plan_begins_with_a_first_token_and_goes_on_with_the_schedule_s_time() {
     assert_eq!(steps(&plan(&plain, &["--for", "60d"]), "intended").len(), 3);
     assert_eq!(plain.stand_in.records().len(), calls, "a plan asks nobody");
     let text = plain.ask(&["plan"]).out;
-    assert!(text.contains("the schedule's time") && text.contains("  in ") && text.contains("1 rotations;"), "{text}");
+    assert!(text.contains("the schedule's time") && text.contains("  in ") && text.contains("1 rotation;"), "{text}");
     plain.ask(&["plan", "wbe"]).complains(2, &["`wbe`"]);
 }
 
