@@ -16,6 +16,7 @@ pub mod places;
 pub mod play;
 pub mod setup;
 pub mod shrink;
+pub mod soak;
 pub mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
