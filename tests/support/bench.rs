@@ -275,6 +275,12 @@ deliver = [
         self.converges().await;
         let before = self.revoked();
         self.until("a revocation after the faults", || self.revoked() > before).await;
+        let revoked = |log: &[Value], name: &String| effects_of(log, "revoke_token", name).len();
+        let enough = || {
+            let log = self.api_log();
+            self.credentials.iter().all(|name| revoked(&log, name) >= 2)
+        };
+        self.until("two revocations of each credential", enough).await;
     }
 
     /// S4: no token's value stands in a file but where it is meant to be: not in the log, the journal or
