@@ -175,6 +175,10 @@ thread_local! {
 }
 
 fuzz_target!(|data: &[u8]| {
+    // A part of a secret, which the fuzzer learned from a comparison, is not the secret: that comes in by `planted` alone.
+    if data.windows(PLANTED.len()).any(|window| window == PLANTED.as_bytes()) {
+        return;
+    }
     let (operation, rest) = data.split_at(data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len()));
     let listing = operation == b"list";
     let answers: Vec<Answer> =
