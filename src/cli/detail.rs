@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::status::{span, when};
-use crate::engine::{Member, summarize};
+use crate::engine::{Member, phase, summarize};
 use crate::journal::HistoryLine;
-use crate::rotation::{Credential, CredentialName, DeliveryId, Rotation, RotationId, Stage, TokenId};
+use crate::rotation::{Credential, CredentialName, DeliveryId, Rotation, RotationId, TokenId};
 use crate::snapshot::{Label, Summary, TokenPhase};
 
 /// How many of its last steps are shown.
@@ -133,15 +133,7 @@ impl Detail {
 }
 
 fn token(state: &Credential, id: RotationId, rotation: &Rotation) -> Option<TokenLine> {
-    let phase = match rotation.stage {
-        Stage::Requested => return None,
-        Stage::Lost => TokenPhase::Lost,
-        Stage::Orphaned => TokenPhase::Orphaned,
-        Stage::Unfit => TokenPhase::Unfit,
-        Stage::Issued { .. } if state.current == Some(id) => TokenPhase::Current,
-        Stage::Issued { .. } if state.current > Some(id) => TokenPhase::Retiring,
-        Stage::Issued { .. } => TokenPhase::Issued,
-    };
+    let phase = phase(state, id, rotation)?;
     let ordered = rotation.token.as_ref().is_some_and(|token| state.orders.revoke.contains_key(&token.id));
     let settled = state.settled.filter(|settled| settled.rotation > id);
     let grace = |settled: crate::rotation::Settled| if ordered { jiff::SignedDuration::ZERO } else { settled.grace };

@@ -103,9 +103,7 @@ pub async fn credential_of(config: &Config, token: &TokenId) -> Result<Credentia
         let rows = journal.load_after(after.as_ref(), PORTION).await?;
         let Some((last, _)) = rows.last() else { break };
         after = Some(last.clone());
-        let has = |state: Credential| {
-            state.rotations.values().any(|rotation| rotation.token.as_ref().is_some_and(|known| known.id == *token))
-        };
+        let has = |state: Credential| state.rotation_of(token).is_some();
         if let Some((name, _)) = rows.into_iter().find(|(_, row)| row.read_state().is_ok_and(has)) {
             return Ok(name);
         }

@@ -20,7 +20,7 @@ pub use limits::BlastRadius;
 pub use orders::Ordered;
 pub use scheduler::{Command, Handle, Scheduler};
 pub use standing::Standings;
-pub use summary::summarize;
+pub use summary::{phase, summarize};
 
 use crate::clock::Clock;
 use crate::journal::{Journal, JournalError};

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::metrics::sink_of;
 use crate::rotation::{Credential, DeliveryId, Mode, Policy, Rotation, RotationId, Stage, deadline, due_by_time};
 use crate::sinks;
-use crate::snapshot::{At, CredentialState, OrganizationIndex, SinkCounts, Summary, TokenCounts};
+use crate::snapshot::{At, CredentialState, OrganizationIndex, SinkCounts, Summary, TokenCounts, TokenPhase};
 
 /// What to show of `credential` at `now`. Cheap enough to be made after every save.
 pub fn summarize(credential: &Credential, policy: &Policy, organization: OrganizationIndex, now: Timestamp) -> Summary {
@@ -78,17 +78,30 @@ fn served_until(credential: &Credential, policy: &Policy) -> At {
     expiries.fold(At::UNKNOWN, At::earlier)
 }
 
+/// Where a rotation's token is in its life; `None` before the provider was asked.
+pub fn phase(credential: &Credential, id: RotationId, rotation: &Rotation) -> Option<TokenPhase> {
+    Some(match rotation.stage {
+        Stage::Requested => return None,
+        Stage::Lost => TokenPhase::Lost,
+        Stage::Orphaned => TokenPhase::Orphaned,
+        Stage::Unfit => TokenPhase::Unfit,
+        Stage::Issued { .. } if credential.current == Some(id) => TokenPhase::Current,
+        Stage::Issued { .. } if credential.current > Some(id) => TokenPhase::Retiring,
+        Stage::Issued { .. } => TokenPhase::Issued,
+    })
+}
+
 fn tokens(credential: &Credential) -> TokenCounts {
     let mut counts = TokenCounts::default();
     for (id, rotation) in &credential.rotations {
-        let count = match rotation.stage {
-            Stage::Requested => continue,
-            Stage::Lost => &mut counts.lost,
-            Stage::Orphaned => &mut counts.orphaned,
-            Stage::Unfit => &mut counts.unfit,
-            Stage::Issued { .. } if credential.current == Some(*id) => &mut counts.current,
-            Stage::Issued { .. } if credential.current > Some(*id) => &mut counts.retiring,
-            Stage::Issued { .. } => &mut counts.issued,
+        let count = match phase(credential, *id, rotation) {
+            None => continue,
+            Some(TokenPhase::Lost) => &mut counts.lost,
+            Some(TokenPhase::Orphaned) => &mut counts.orphaned,
+            Some(TokenPhase::Unfit) => &mut counts.unfit,
+            Some(TokenPhase::Current) => &mut counts.current,
+            Some(TokenPhase::Retiring) => &mut counts.retiring,
+            Some(TokenPhase::Issued) => &mut counts.issued,
         };
         *count = count.saturating_add(1);
     }

@@ -315,6 +315,12 @@ impl Credential {
         self.rotations.iter().rev().find(|(_, rotation)| issued(rotation)).map(|(id, rotation)| (*id, rotation))
     }
 
+    /// The rotation whose token has this id.
+    pub fn rotation_of(&self, token: &TokenId) -> Option<RotationId> {
+        let is_it = |rotation: &Rotation| rotation.token.as_ref().is_some_and(|recorded| recorded.id == *token);
+        self.rotations.iter().find(|(_, rotation)| is_it(rotation)).map(|(id, _)| *id)
+    }
+
     /// Whether a value of ours was ever, or may ever have been, at the delivery.
     pub fn was_ours(&self, delivery: &DeliveryId) -> bool {
         self.deliveries.get(delivery).is_some_and(|known| known.confirmed.is_some())

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::credential::{Credential, Delivery, RolledBack, Rotation, Stage, Token};
+use super::credential::{Delivery, RolledBack, Rotation, Stage, Token};
 use super::entry::Happened;
 use super::issue::deadline;
 use super::outcome::ListedToken;
@@ -254,10 +254,8 @@ impl Turn<'_> {
 
     /// The first delivery that was last seen to serve this token.
     fn serves(&self, token: &TokenId) -> Option<&DeliveryId> {
-        let credential = &self.credential;
-        let is_it = |rotation: &Rotation| rotation.token.as_ref().is_some_and(|recorded| recorded.id == *token);
-        let (id, _) = credential.rotations.iter().find(|(_, rotation)| is_it(rotation))?;
-        credential.deliveries.iter().find(|(_, known)| known.confirmed == Some(*id)).map(|(place, _)| place)
+        let id = self.credential.rotation_of(token)?;
+        self.credential.deliveries.iter().find(|(_, known)| known.confirmed == Some(id)).map(|(place, _)| place)
     }
 
     /// Drops what is done: a later rotation was issued, the pause is over.
@@ -279,11 +277,8 @@ impl Turn<'_> {
         if *account != self.policy.account {
             return;
         }
-        let recorded = |credential: &Credential, token: &TokenId| {
-            credential.rotations.values().any(|rotation| rotation.token.as_ref().is_some_and(|known| known.id == *token))
-        };
         let unrecorded: Vec<TokenId> =
-            self.credential.orders.revoke.keys().filter(|token| !recorded(&self.credential, token)).cloned().collect();
+            self.credential.orders.revoke.keys().filter(|token| self.credential.rotation_of(token).is_none()).cloned().collect();
         for token in unrecorded {
             let listed = tokens.iter().find(|listed| listed.id == token);
             let named = listed.and_then(|listed| Some((self.names().rotation(listed)?, listed)));
