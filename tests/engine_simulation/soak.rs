@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::matrix::Matrix;
-use super::setup::Switches;
+use super::matrix::{Fault, Matrix, Step};
+use super::setup::{Switches, steered_seed};
 use super::shrink::shrink;
 use super::{Kind, Report, run};
+
+/// As many histories of a round are steered to each cell that was met too seldom.
+const STEERED_EACH: u64 = 4;
 
 pub fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(format!("ROTAD_ENGINE_{name}")).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
@@ -31,6 +34,35 @@ pub struct Soaked {
 }
 
 impl Soaked {
+    /// Runs the histories of these seeds on every core. What comes of them follows from the seeds alone.
+    pub fn run(&mut self, kind: Kind, seeds: &[u64]) {
+        let (next, soaked) = (AtomicUsize::new(0), Mutex::new(self));
+        let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get());
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let report = run(kind, *seed, &Switches::default(), false);
+                        soaked.lock().unwrap().add(*seed, report);
+                    }
+                });
+            }
+        });
+    }
+
+    /// Runs histories that are steered to what was met less than `least` times, until nothing is, in
+    /// at most `rounds` rounds.
+    pub fn fill(&mut self, least: u64, rounds: u64) {
+        for round in 0..rounds {
+            let short = self.matrix.short_of(least);
+            let numbers = || (0..STEERED_EACH).map(|number| round * STEERED_EACH + number);
+            let seeds = |(fault, step, _): &(Fault, Step, u64)| {
+                numbers().filter_map(|number| steered_seed((*fault, *step), number)).collect::<Vec<_>>()
+            };
+            self.run(Kind::Dense, &short.iter().flat_map(seeds).collect::<Vec<_>>());
+        }
+    }
+
     fn add(&mut self, seed: u64, report: Report) {
         if let Some(violation) = &report.violation {
             self.broken.insert(seed, format!("{}: {}", violation.promise, violation.detail));
@@ -76,24 +108,10 @@ impl Soaked {
     }
 }
 
-/// Runs histories of one kind on every core. What comes of it follows from the seeds alone.
+/// Runs the first histories of one kind; `ROTAD_ENGINE_FIRST` is the first one's seed.
 pub fn soak(kind: Kind, histories: u64) -> Soaked {
     let first = number("FIRST", 1);
-    let (next, soaked) = (AtomicU64::new(first), Mutex::new(Soaked::default()));
-    let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get());
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + histories {
-                        break;
-                    }
-                    let report = run(kind, seed, &Switches::default(), false);
-                    soaked.lock().unwrap().add(seed, report);
-                }
-            });
-        }
-    });
-    soaked.into_inner().unwrap()
+    let mut soaked = Soaked::default();
+    soaked.run(kind, &(first..first + histories).collect::<Vec<_>>());
+    soaked
 }
