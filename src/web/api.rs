@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query as Parameters, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -222,8 +223,16 @@ async fn whole(State(shared): State<Arc<Shared>>) -> Response {
     }
 }
 
-async fn credentials(State(shared): State<Arc<Shared>>, Parameters(asked): Parameters<Asked>) -> Response {
-    match asked.check() {
+/// What stands behind the `?` of an address, as it was understood.
+pub type Given<T> = Result<Parameters<T>, QueryRejection>;
+
+/// The parameters, or what is wrong with them.
+pub fn given<T>(parameters: Given<T>) -> Result<T, String> {
+    parameters.map(|Parameters(given)| given).map_err(|rejection| rejection.body_text())
+}
+
+async fn credentials(State(shared): State<Arc<Shared>>, asked: Given<Asked>) -> Response {
+    match given(asked).and_then(|asked| asked.check()) {
         Ok(query) => answered(select(&shared.watched.board, &query, shared.now().wall)),
         Err(wrong) => refusal(StatusCode::BAD_REQUEST, wrong),
     }
@@ -250,6 +259,11 @@ impl Portion {
     pub fn before(&self) -> Result<u64, String> {
         within("before", &self.before, NUMBER_MAX, NUMBER_MAX)
     }
+
+    fn limit(&self) -> Result<usize, String> {
+        let limit = within("limit", &self.limit, STEPS as u64, STEPS_MAX as u64)?;
+        Ok(usize::try_from(limit).unwrap_or(STEPS))
+    }
 }
 
 fn within(name: &str, text: &str, default: u64, most: u64) -> Result<u64, String> {
@@ -263,16 +277,11 @@ fn within(name: &str, text: &str, default: u64, most: u64) -> Result<u64, String
     }
 }
 
-async fn history(
-    State(shared): State<Arc<Shared>>,
-    Path(name): Path<String>,
-    Parameters(asked): Parameters<Portion>,
-) -> Response {
+async fn history(State(shared): State<Arc<Shared>>, Path(name): Path<String>, asked: Given<Portion>) -> Response {
     let Ok(name) = name.parse::<CredentialName>() else { return RecordError::NotConfigured.into_response() };
-    let limit = within("limit", &asked.limit, STEPS as u64, STEPS_MAX as u64);
-    let (before, limit) = match (asked.before(), limit) {
-        (Ok(before), Ok(limit)) => (before, usize::try_from(limit).unwrap_or(STEPS)),
-        (Err(wrong), _) | (_, Err(wrong)) => return refusal(StatusCode::BAD_REQUEST, wrong),
+    let (before, limit) = match given(asked).and_then(|asked| Ok((asked.before()?, asked.limit()?))) {
+        Ok(portion) => portion,
+        Err(wrong) => return refusal(StatusCode::BAD_REQUEST, wrong),
     };
     match records::steps(&shared, &name, before, limit).await {
         Ok(found) => {

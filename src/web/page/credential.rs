@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Query as Parameters, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use jiff::Timestamp;
@@ -12,7 +12,7 @@ use super::{Shared, both, concern, moment, refused, relative, shown, state, time
 use crate::engine::{Detail, StepLine, TokenLine};
 use crate::rotation::CredentialName;
 use crate::snapshot::{At, Label};
-use crate::web::api::Portion;
+use crate::web::api::{Given, Portion, given};
 use crate::web::records::{self, RecordError};
 
 /// How many of the last steps the page has, and how many a page of the history.
@@ -27,13 +27,9 @@ pub async fn page(State(shared): State<Arc<Shared>>, Path(name): Path<String>) -
     }
 }
 
-pub async fn history(
-    State(shared): State<Arc<Shared>>,
-    Path(name): Path<String>,
-    Parameters(asked): Parameters<Portion>,
-) -> Response {
+pub async fn history(State(shared): State<Arc<Shared>>, Path(name): Path<String>, asked: Given<Portion>) -> Response {
     let Ok(name) = name.parse::<CredentialName>() else { return failed(&shared, &RecordError::NotConfigured) };
-    let before = match asked.before() {
+    let before = match given(asked).and_then(|asked| asked.before()) {
         Ok(before) => before,
         Err(wrong) => return refused(StatusCode::BAD_REQUEST, &shared, &wrong),
     };
@@ -85,7 +81,7 @@ fn content(detail: &Detail) -> Markup {
         section aria-labelledby="tokens" {
             h2 #tokens { "Tokens" }
             (timeline::figure(&detail.tokens_by_age, summary.due_at.timestamp(), now))
-            (tokens(&detail.tokens_by_age, now))
+            @if !detail.tokens_by_age.is_empty() { (tokens(&detail.tokens_by_age, now)) }
         }
         section aria-labelledby="places" {
             h2 #places { "Places" }

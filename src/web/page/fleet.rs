@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use axum::extract::{Query as Parameters, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use jiff::Timestamp;
@@ -13,14 +13,15 @@ use super::{Shared, attention, concern, moment, refused, relative, shown, state,
 use crate::engine::{Concern, general_concerns};
 use crate::rotation::CredentialName;
 use crate::snapshot::{CredentialState, Label, Snapshot, span};
+use crate::web::api::{Given, given};
 use crate::web::records;
 use crate::web::select::{Asked, Listed, Listing, Order, Query, Show, select};
 
 /// Of how many credentials the concerns are told in full: each is read from the journal.
 const TOLD_MAX: usize = 20;
 
-pub async fn page(State(shared): State<Arc<Shared>>, Parameters(asked): Parameters<Asked>) -> Response {
-    let query = match asked.check() {
+pub async fn page(State(shared): State<Arc<Shared>>, asked: Given<Asked>) -> Response {
+    let query = match given(asked).and_then(|asked| asked.check()) {
         Ok(query) => query,
         Err(wrong) => return refused(StatusCode::BAD_REQUEST, &shared, &wrong),
     };

@@ -88,7 +88,7 @@ pub fn figure(tokens: &[TokenLine], due_at: Option<Timestamp>, now: Timestamp) -
     html! {
         figure.timeline {
             div.wide role="region" aria-label="Tokens, a picture" tabindex="0" {
-                svg role="img" aria-labelledby="timeline-title timeline-description" viewBox=(format!("0 0 {WIDTH} {height}")) {
+                svg role="img" aria-labelledby="timeline-title" aria-describedby="timeline-description" viewBox=(format!("0 0 {WIDTH} {height}")) {
                     title #timeline-title { "The tokens' lives" }
                     desc #timeline-description { (described(shown, due_at, now)) }
                     defs {
@@ -140,7 +140,7 @@ fn described(tokens: &[TokenLine], due_at: Option<Timestamp>, now: Timestamp) ->
         None => String::new(),
     };
     format!(
-        "A bar for each of the last {} tokens, oldest on top: {current} current, {retiring} in the grace period, {ended} ended.{next} \
+        "A bar for each token, the last {}, oldest on top: {current} current, {retiring} in the grace period, {ended} ended.{next} \
          The table that follows has every time.",
         tokens.len()
     )

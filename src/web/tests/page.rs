@@ -234,8 +234,11 @@ async fn the_picture_has_a_bar_for_each_life_and_a_text_beside_it() {
         assert_eq!(picture.matches(what).count(), times, "{what}:\n{picture}");
     }
     let description = between(picture, "<desc id=\"timeline-description\">", "</desc>");
-    assert!(description.contains("the last 3 tokens, oldest on top: 1 current, 1 in the grace period, 1 ended"), "{description}");
-    assert!(picture.contains("aria-labelledby=\"timeline-title timeline-description\""));
+    assert!(
+        description.contains("each token, the last 3, oldest on top: 1 current, 1 in the grace period, 1 ended"),
+        "{description}"
+    );
+    assert!(picture.contains("aria-labelledby=\"timeline-title\" aria-describedby=\"timeline-description\""));
     let x = |class: &str| -> f64 {
         between(between(picture, &format!("<g class=\"{class}\"><line "), "</g>"), "x1=\"", "\"").parse().unwrap()
     };
