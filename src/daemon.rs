@@ -61,7 +61,14 @@ impl Daemon {
     /// # Errors
     /// What can't be opened, with what to do about it.
     pub async fn start(config: Arc<Config>, witness: Arc<dyn Witness>) -> anyhow::Result<Self> {
-        let clock = Arc::new(Clock::new());
+        Self::start_by(Arc::new(Clock::new()), config, witness).await
+    }
+
+    /// The same by another clock than this machine's, for the demo.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub async fn start_by(clock: Arc<Clock>, config: Arc<Config>, witness: Arc<dyn Witness>) -> anyhow::Result<Self> {
         let metrics = Arc::new(Metrics::new().context("the metrics can't be set up")?);
         let board = Arc::new(Board::new(clock.now()));
         let surroundings = Surroundings { clock: clock.clone(), metrics: metrics.clone(), board: board.clone() };
