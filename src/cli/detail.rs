@@ -45,7 +45,7 @@ fn concern_told(concern: &crate::engine::Concern, now: jiff::Timestamp) -> Strin
     let what = concern.attention.map_or_else(String::new, |attention| attention.as_str().to_uppercase().replace('_', " ") + " ");
     let since = concern.since.map_or_else(String::new, |since| format!("for {} ", span(now, since)));
     let place = concern.place.as_ref().map_or_else(String::new, |place| format!("at {place} "));
-    let next_at = concern.next_at.map_or_else(String::new, |at| format!(", in {}", span(at, now)));
+    let next_at = concern.next_at.map_or_else(String::new, |at| format!(" (next in {})", span(at, now)));
     let head = format!("{what}{since}{place}");
     format!("  {}: {}\n    rotad:  {}{next_at}\n    to do:  {}", head.trim_end(), concern.happened, concern.next, concern.remedy)
 }

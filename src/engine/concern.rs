@@ -25,6 +25,7 @@ pub struct Concern {
     pub happened: String,
     /// What rotad does about it.
     pub next: String,
+    /// When it does that, or looks again.
     pub next_at: Option<Timestamp>,
     /// What a person should do.
     pub remedy: String,
@@ -79,7 +80,7 @@ pub fn concerns(
 
 const REMEDY_OF_PROVIDER: &str = "the last steps say why: with 401 or 403 replace the admin token, otherwise look at the network and MotherDuck's status; \
      `rotad check --online` tries it";
-const NEXT_OF_PAUSE: &str = "issues nothing until then; deliveries, revocations and alerts go on";
+const NEXT_OF_PAUSE: &str = "issues nothing; deliveries, revocations and alerts go on";
 const REMEDY_OF_PAUSE: &str = "nothing, or `rotad resume` to end it now";
 
 /// Happened, next and remedy of what the summary's numbers say.
@@ -200,23 +201,26 @@ pub fn general_concerns(snapshot: &Snapshot) -> Vec<Concern> {
     }
     let frozen = FreezeReason::ALL.iter().filter(|reason| snapshot.revocations_frozen.of(**reason) > 0);
     concerns.extend(frozen.filter_map(|reason| {
-        let (happened, remedy) = match reason {
+        let by_itself = "rotates at deadlines all the same, and goes on by itself once the clocks agree";
+        let (happened, next, remedy) = match reason {
             FreezeReason::NotCompared => (
                 "nothing is revoked: MotherDuck's API has not answered since the start, so the time is not confirmed",
+                "asks again and again, and goes on by itself once there is an answer",
                 "look at the network and the admin token; `rotad check --online` tries them",
             ),
-            FreezeReason::ClockJump => ("nothing is revoked: the machine's clock jumped", "set the machine's clock"),
+            FreezeReason::ClockJump => ("nothing is revoked: the machine's clock jumped", by_itself, "set the machine's clock"),
             FreezeReason::ClockSkew => {
-                ("nothing is revoked: the machine's clock differs from MotherDuck's", "set the machine's clock")
+                ("nothing is revoked: the machine's clock differs from MotherDuck's", by_itself, "set the machine's clock")
             }
             FreezeReason::AnotherOrganization => (
                 "nothing is issued or revoked: most of the known tokens are gone at once",
-                "put the right organization's admin token back; if all tokens were really revoked, wait an hour",
+                "looks again every 10 minutes, and goes on by itself once the known tokens show",
+                remedy_of_block(Blocked::AnotherOrganization),
             ),
             // Told above, in its own words.
             FreezeReason::JournalUnwritable => return None,
         };
-        Some(general(happened, "rotates at deadlines all the same, and goes on by itself once it is right", remedy))
+        Some(general(happened, next, remedy))
     }));
     if !snapshot.last_reload_successful && snapshot.last_reload_success_at != At::UNKNOWN {
         concerns.push(general(

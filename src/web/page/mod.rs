@@ -128,7 +128,7 @@ fn concern(told: &Concern, now: Timestamp) -> Markup {
                 @if let Some(place) = &told.place { dt { "Where" } dd { code { (place) } } }
                 @if let Some(since) = told.since { dt { "Since" } dd { (relative(Some(since), now)) } }
                 dt { "rotad" }
-                dd { (told.next) @if told.next_at.is_some() { ", " (relative(told.next_at, now)) } }
+                dd { (told.next) @if told.next_at.is_some() { " (next " (relative(told.next_at, now)) ")" } }
                 dt { "To do" }
                 dd { (told.remedy) }
             }
