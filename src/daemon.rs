@@ -27,8 +27,6 @@ use crate::rotation::Moment;
 use crate::snapshot::{Board, JournalState};
 use crate::web;
 
-/// How long the history is kept: a year, as auditors ask, and a month to spare.
-const HISTORY_KEPT: SignedDuration = SignedDuration::from_hours(24 * 396);
 /// With the scheduler's 15 s for turns under way these keep a stop within the 20 s that are promised.
 const LOOK_MAX: Duration = Duration::from_secs(2);
 const CLOSE_MAX: Duration = Duration::from_secs(2);
@@ -237,7 +235,8 @@ impl Daemon {
         self.tell_admin_tokens_expiry();
         let now = self.surroundings.clock.now().wall;
         if self.pruned_at.is_none_or(|at| now.duration_since(at) > SignedDuration::from_hours(24)) {
-            match self.engine.journal.prune_history(now.checked_sub(HISTORY_KEPT).unwrap_or(Timestamp::MIN)).await {
+            let kept = self.config().keep_history;
+            match self.engine.journal.prune_history(now.checked_sub(kept).unwrap_or(Timestamp::MIN)).await {
                 Ok(0) => {}
                 Ok(lines) => info!(lines, "old history was removed"),
                 Err(error) => warn!(%error, "old history can't be removed"),

@@ -111,7 +111,9 @@ fn shape(section: &str, key: &str) -> Value {
         ("credential", "token_type") => words(TOKEN_TYPES.iter().map(|(word, _)| *word).collect()),
         ("credential", "verify") => words(VERIFICATIONS.iter().map(|(word, _)| *word).collect()),
         ("credential", "mode") => words(MODES.iter().map(|(word, _)| *word).collect()),
-        ("credential", "every" | "window" | "ttl" | "grace") => json!({ "type": "string", "pattern": "^0*[1-9][0-9]*[smhd]$" }),
+        ("credential", "every" | "window" | "ttl" | "grace") | ("journal", "keep_history") => {
+            json!({ "type": "string", "pattern": "^0*[1-9][0-9]*[smhd]$" })
+        }
         ("credential", "deliver") => json!({ "type": "array", "minItems": 1, "items": section_of("deliver") }),
         ("deliver", "format") => words(FILE_FORMATS.iter().map(|(word, _)| *word).collect()),
         ("deliver", "mode") => json!({ "type": "string", "pattern": "^[0-7]{3,4}$" }),
