@@ -3,6 +3,7 @@
 //! With `ROTAD_GOLDEN=write` that is written anew: read the difference then.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // test code outside of `#[test]` functions
 
+#[allow(dead_code, reason = "it takes what it needs of the rig")]
 mod rig;
 
 use std::fmt::Write;
@@ -11,7 +12,7 @@ use std::path::Path;
 use jiff::{SignedDuration, Timestamp};
 use rig::{Rig, place, secs, wall};
 use rotad::engine::{Concern, concerns, general_concerns, summarize};
-use rotad::rotation::{Backoff, Block, Blocked, Credential, Delivery, Failed, Moment, Order, Reason, Steady, Trouble};
+use rotad::rotation::{Backoff, Block, Blocked, Credential, Failed, Moment, Order, Reason, Steady, Trouble};
 use rotad::snapshot::{Attention, Board, FreezeReason, JournalState, Label, Summary, span};
 
 const PLACE: &str = "vault:https://v/secret/etl#token";
@@ -68,7 +69,7 @@ fn of_credentials() -> Vec<(String, Concern)> {
     for (reason, writing) in Reason::ALL.iter().map(|reason| (*reason, true)).chain([(Reason::Unavailable, false)]) {
         let doing = if writing { "write" } else { "read" };
         let delivery = |state: &mut Credential| {
-            let known = state.deliveries.entry(place(PLACE)).or_insert_with(Delivery::default);
+            let known = state.deliveries.entry(place(PLACE)).or_default();
             known.trouble = Some(trouble(reason, writing));
         };
         add(format!("undelivered: {doing}, {}", reason.as_str()), told(delivery));

@@ -17,7 +17,7 @@ use crate::engine::{Detail, Roster, STEPS, summarize};
 use crate::fleet::Fleet;
 use crate::journal::{Journal, Row, SqliteJournal};
 use crate::rotation::{Block, CredentialName, Orders, RotationId};
-use crate::snapshot::{At, Label, Summary, span, until};
+use crate::snapshot::{At, Attention, Label, Summary, span, until};
 
 /// How many rows are read from the journal at once.
 const PORTION: usize = 1000;
@@ -40,7 +40,7 @@ const LOOK_EVERY: std::time::Duration = std::time::Duration::from_secs(2);
 const CLEAR: &str = "\x1b[H\x1b[J";
 
 #[derive(Debug, Serialize)]
-struct Status {
+pub(super) struct Status {
     taken_at: Timestamp,
     /// Until when every consumer keeps working if rotad dies now; unknown while one has no token.
     survival_deadline_at: At,
@@ -68,6 +68,21 @@ struct DeliveryLine {
     serves: Option<RotationId>,
     is_current: bool,
     trouble: Option<String>,
+}
+
+impl Status {
+    /// Those that need a person, the most pressing first.
+    pub fn needing_attention(&self) -> Vec<CredentialName> {
+        let needing = self.credentials.iter().filter(|line| line.attention(self.taken_at).is_some());
+        needing.map(|line| line.name.clone()).collect()
+    }
+}
+
+impl Line {
+    /// The most pressing reason for a person to look at it.
+    fn attention(&self, now: Timestamp) -> Option<Attention> {
+        self.summary.and_then(|summary| summary.attention(now).next())
+    }
 }
 
 pub fn run(path: &Path, arguments: &Arguments) -> Result<(), Ended> {
@@ -114,7 +129,7 @@ async fn one(
     Ok(if json { serde_json::to_string_pretty(&detail)? + "\n" } else { detail::table(&detail) })
 }
 
-async fn gather(fleet: &Fleet, journal: &dyn Journal, now: Timestamp) -> anyhow::Result<Status> {
+pub(super) async fn gather(fleet: &Fleet, journal: &dyn Journal, now: Timestamp) -> anyhow::Result<Status> {
     let mut credentials = Vec::new();
     let mut missing: std::collections::BTreeSet<CredentialName> = fleet.names().into_iter().collect();
     let mut after = None;
@@ -128,7 +143,10 @@ async fn gather(fleet: &Fleet, journal: &dyn Journal, now: Timestamp) -> anyhow:
         }
     }
     credentials.extend(missing.into_iter().map(unread));
-    credentials.sort_by(|one, two| (one.block.is_none(), &one.name).cmp(&(two.block.is_none(), &two.name)));
+    credentials.sort_by_cached_key(|line: &Line| {
+        let attention = line.attention(now);
+        (attention.is_none(), attention, line.name.clone())
+    });
     let served = |line: &Line| line.summary.map_or(At::UNKNOWN, |summary| summary.served_until);
     let each: Vec<At> = credentials.iter().filter(|line| !line.let_go).map(served).collect();
     let all_known = each.iter().all(|at| at.millis().is_some());
