@@ -38,6 +38,37 @@ impl Freeze {
     }
 }
 
+/// Time that runs faster than this machine's, for the demo alone: production has no such switch. What is measured by
+/// tokio's own clock stays real: time limits of requests, requests per second.
+#[cfg(feature = "stand-in")]
+#[derive(Debug, Clone, Copy)]
+pub struct Speed {
+    times: u32,
+    since: Reading,
+}
+
+#[cfg(feature = "stand-in")]
+impl Speed {
+    /// From now on time runs `times` times as fast, at least once.
+    pub fn new(times: u32) -> Self {
+        Self { times: times.max(1), since: Reading::take() }
+    }
+
+    /// A clock of that speed. Several agree with each other, as those of two machines do.
+    pub fn clock(self) -> Clock {
+        let Self { times, since } = self;
+        let factor = i32::try_from(times).unwrap_or(i32::MAX);
+        let source = move || {
+            let now = Reading::take();
+            Reading {
+                system: since.system + now.system.duration_since(since.system).saturating_mul(factor),
+                boot: since.boot + (now.boot - since.boot).saturating_mul(factor),
+            }
+        };
+        Clock { times, ..Clock::with_source(Box::new(source)) }
+    }
+}
+
 /// Both local clocks at one moment.
 #[derive(Debug, Clone, Copy)]
 pub struct Reading {
@@ -66,6 +97,8 @@ impl Reading {
 /// The clock of one process.
 pub struct Clock {
     source: Source,
+    /// How many times as fast as this machine's clocks it runs: 1 but in the demo.
+    times: u32,
     state: Mutex<State>,
 }
 
@@ -98,7 +131,13 @@ impl Clock {
     /// Other clocks than this machine's: simulated ones.
     pub fn with_source(source: Source) -> Self {
         let state = State::starting_with(source());
-        Self { source, state: Mutex::new(state) }
+        Self { source, times: 1, state: Mutex::new(state) }
+    }
+
+    /// How long this machine must sleep for `duration` to pass by this clock.
+    pub fn to_sleep(&self, duration: SignedDuration) -> std::time::Duration {
+        let sleep = std::time::Duration::try_from(duration).unwrap_or_default();
+        sleep / self.times
     }
 
     /// Counts on from an earlier process's last mark. The time between is added at the first
@@ -241,6 +280,23 @@ mod tests {
         let mut state = State::starting_with(at(0, 0));
         state.compare(server(0), at(0, 0));
         state
+    }
+
+    #[cfg(feature = "stand-in")]
+    #[test]
+    fn two_clocks_of_one_speed_agree_and_run_so_many_times_as_fast() {
+        let speed = Speed::new(1_000);
+        let (one, two) = (speed.clock(), speed.clock());
+        let (from, real) = (one.now(), Reading::take());
+        std::thread::sleep(one.to_sleep(SignedDuration::from_secs(20)));
+        let (passed, really) = (one.now().wall.duration_since(from.wall), Reading::take().boot - real.boot);
+        assert!(passed >= SignedDuration::from_secs(20), "{passed}");
+        // Read one after the other, they differ by what passed in between.
+        assert!(passed <= (really + SignedDuration::from_secs(1)).saturating_mul(1_000), "{passed} in {really}");
+        let before = one.now().wall;
+        let between = two.now().wall;
+        assert!(before <= between && between <= one.now().wall);
+        assert_eq!(Clock::new().to_sleep(SignedDuration::from_secs(3)), std::time::Duration::from_secs(3));
     }
 
     #[test]

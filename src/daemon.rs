@@ -16,7 +16,9 @@ use tracing::{debug, error, info, warn};
 use crate::clock::Clock;
 use crate::config::{Config, Journal as JournalPlace};
 use crate::control::{self, Asked, OrderRequest, Taken};
-use crate::engine::{BlastRadius, Engine, Handle, Ordered, Parts, Scheduler, Witness, kernel_random};
+use crate::engine::{
+    ADMIN_TOKEN_EXPIRY_TOLD, BlastRadius, Engine, Handle, Ordered, Parts, Roster, Scheduler, Witness, kernel_random,
+};
 use crate::fail_point::{self, Point};
 use crate::fleet::{Fleet, Surroundings};
 use crate::journal::{CLOCK_MARK, Journal, SqliteJournal};
@@ -25,12 +27,8 @@ use crate::rotation::Moment;
 use crate::snapshot::{Board, JournalState};
 use crate::web;
 
-/// How long the history is kept: a year, as auditors ask, and a month to spare.
-const HISTORY_KEPT: SignedDuration = SignedDuration::from_hours(24 * 396);
 /// With the scheduler's 15 s for turns under way these keep a stop within the 20 s that are promised.
 const LOOK_MAX: Duration = Duration::from_secs(2);
-/// How long before its expiry an admin token is told of: as the shipped alert has it.
-const EXPIRY_TOLD: SignedDuration = SignedDuration::from_hours(14 * 24);
 const CLOSE_MAX: Duration = Duration::from_secs(2);
 /// How often `Daemon::look_after` is to be called: an unwritable journal and a new admin token are noticed within it.
 pub const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -38,6 +36,8 @@ pub const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// A running daemon.
 pub struct Daemon {
     fleet: Arc<Fleet>,
+    /// The same, for whoever watches.
+    shown: watch::Sender<Arc<Fleet>>,
     engine: Arc<Engine>,
     surroundings: Surroundings,
     handle: Handle,
@@ -59,7 +59,14 @@ impl Daemon {
     /// # Errors
     /// What can't be opened, with what to do about it.
     pub async fn start(config: Arc<Config>, witness: Arc<dyn Witness>) -> anyhow::Result<Self> {
-        let clock = Arc::new(Clock::new());
+        Self::start_by(Arc::new(Clock::new()), config, witness).await
+    }
+
+    /// The same by another clock than this machine's, for the demo.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub async fn start_by(clock: Arc<Clock>, config: Arc<Config>, witness: Arc<dyn Witness>) -> anyhow::Result<Self> {
         let metrics = Arc::new(Metrics::new().context("the metrics can't be set up")?);
         let board = Arc::new(Board::new(clock.now()));
         let surroundings = Surroundings { clock: clock.clone(), metrics: metrics.clone(), board: board.clone() };
@@ -73,7 +80,8 @@ impl Daemon {
         let parts =
             Parts { witness, journal, clock: clock.clone(), metrics: metrics.clone(), board: board.clone(), limits, random };
         let engine = Arc::new(Engine::new(parts));
-        let server = bind(&config, &clock, &metrics, &board).await?;
+        let (shown, fleet_shown) = watch::channel(fleet.clone());
+        let server = bind(&config, &engine, fleet_shown).await?;
         let addresses = server.addresses().to_vec();
         let control = match &config.server.control {
             Some(path) => Some(control::Server::bind(path, config.server.control_group.as_deref())?),
@@ -95,8 +103,21 @@ impl Daemon {
         };
         let scheduler = tokio::spawn(scheduler.run(stopped));
         let (pruned_at, expiry_told) = (None, BTreeMap::new());
-        let mut daemon =
-            Self { fleet, engine, surroundings, handle, addresses, stop, scheduler, web, asked, control, pruned_at, expiry_told };
+        let mut daemon = Self {
+            fleet,
+            shown,
+            engine,
+            surroundings,
+            handle,
+            addresses,
+            stop,
+            scheduler,
+            web,
+            asked,
+            control,
+            pruned_at,
+            expiry_told,
+        };
         daemon.look_after().await;
         Ok(daemon)
     }
@@ -185,6 +206,7 @@ impl Daemon {
         let fleet = Fleet::open(config.clone(), &self.surroundings, Some(&self.fleet)).await.map_err(anyhow::Error::msg)?;
         self.fleet = Arc::new(fleet);
         self.engine.limits().resize(config.limits.rotations_per_minute.get(), config.limits.revocations_per_minute.get());
+        self.shown.send_replace(self.fleet.clone());
         self.handle.reload(self.fleet.clone()).await;
         self.surroundings.board.configuration_loaded(self.surroundings.clock.now().wall);
         let (added, changed, removed) = (diff.added.len(), diff.changed.len(), diff.removed.len());
@@ -213,7 +235,8 @@ impl Daemon {
         self.tell_admin_tokens_expiry();
         let now = self.surroundings.clock.now().wall;
         if self.pruned_at.is_none_or(|at| now.duration_since(at) > SignedDuration::from_hours(24)) {
-            match self.engine.journal.prune_history(now.checked_sub(HISTORY_KEPT).unwrap_or(Timestamp::MIN)).await {
+            let kept = self.config().keep_history;
+            match self.engine.journal.prune_history(now.checked_sub(kept).unwrap_or(Timestamp::MIN)).await {
                 Ok(0) => {}
                 Ok(lines) => info!(lines, "old history was removed"),
                 Err(error) => warn!(%error, "old history can't be removed"),
@@ -227,7 +250,7 @@ impl Daemon {
         let now = self.surroundings.clock.now().wall;
         for (name, client) in self.fleet.clients() {
             let expires_at = client.admin_token_expires_at();
-            let Some(expires_at) = expires_at.filter(|at| at.duration_since(now) < EXPIRY_TOLD) else { continue };
+            let Some(expires_at) = expires_at.filter(|at| at.duration_since(now) < ADMIN_TOKEN_EXPIRY_TOLD) else { continue };
             let told = (expires_at, expires_at <= now);
             if self.expiry_told.insert(name.clone(), told) != Some(told) {
                 let what =
@@ -302,14 +325,22 @@ async fn resume_clock(journal: &dyn Journal, clock: &Clock) -> anyhow::Result<()
     Ok(())
 }
 
-async fn bind(config: &Config, clock: &Arc<Clock>, metrics: &Arc<Metrics>, board: &Arc<Board>) -> anyhow::Result<web::Server> {
+async fn bind(config: &Config, engine: &Engine, fleet: watch::Receiver<Arc<Fleet>>) -> anyhow::Result<web::Server> {
     let options = web::Options {
         listen: config.server.listen,
         metrics_listen: config.server.metrics_listen,
         page: config.server.page,
         per_credential: config.server.per_credential_metrics,
     };
-    let now = clock.clone();
-    let watched = web::Watched { board: board.clone(), metrics: metrics.clone(), now: Arc::new(move || now.now()) };
+    let now = engine.clock.clone();
+    let roster = Arc::new(move || fleet.borrow().clone() as Arc<dyn Roster>);
+    let watched = web::Watched {
+        deployment: config.deployment.clone(),
+        board: engine.board.clone(),
+        metrics: engine.metrics.clone(),
+        journal: engine.journal.clone(),
+        roster,
+        now: Arc::new(move || now.now()),
+    };
     Ok(web::Server::bind(options, watched).await?)
 }

@@ -4,18 +4,25 @@
 //! watches takes a `Snapshot` of it. All of it is numbers, moments, names and closed enums, so no
 //! secret value has a way in.
 
+mod attention;
+pub mod schema;
 mod summary;
+mod told;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use jiff::{SignedDuration, Timestamp};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+pub use attention::Attention;
 pub(crate) use summary::label;
 pub use summary::{At, CredentialState, FreezeReason, Label, OrganizationIndex, SinkCounts, Summary, TokenCounts, TokenPhase};
+pub use told::{span, until};
 
 use crate::rotation::{Blocked, CredentialName, Moment};
 use crate::sinks;
@@ -51,8 +58,25 @@ impl<L: Label> Serialize for Tally<L> {
     }
 }
 
+impl<L: Label> JsonSchema for Tally<L> {
+    fn schema_name() -> Cow<'static, str> {
+        "Tally".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let words: Vec<&str> = L::ALL.iter().map(|label| label.as_str()).collect();
+        let count = serde_json::json!({ "type": "integer", "minimum": 0 });
+        let counts: serde_json::Map<_, _> = words.iter().map(|word| ((*word).to_owned(), count.clone())).collect();
+        json_schema!({ "type": "object", "properties": counts, "required": words, "additionalProperties": false })
+    }
+}
+
 /// One organization, as far as it shows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Organization {
     pub name: Arc<str>,
     /// Of all current tokens of its credentials.
@@ -64,7 +88,7 @@ pub struct Organization {
 }
 
 /// Whether the journal can be written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum JournalState {
     /// Not opened yet.
@@ -75,7 +99,7 @@ pub enum JournalState {
 }
 
 /// The version of this program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Build {
     pub version: &'static str,
     /// The commit, where the build was told it by `ROTAD_REVISION`; otherwise `unknown`.
@@ -109,7 +133,7 @@ struct Shared {
 }
 
 /// The picture at one moment, all but the credentials one by one.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Snapshot {
     pub taken_at: Timestamp,
     pub build: Build,
@@ -131,6 +155,8 @@ pub struct Snapshot {
     pub tokens_unknown: u64,
     pub tokens_foreign: u64,
     pub deliveries_unconfirmed: Tally<sinks::Kind>,
+    /// Credentials that a person should look at.
+    pub credentials_needing_attention: u64,
     /// Credentials whose next rotation is due, observed ones left out.
     pub credentials_past_due: u64,
     /// Those at which a person paused rotations.
@@ -349,6 +375,7 @@ impl Board {
             tokens_unknown: 0,
             tokens_foreign: 0,
             deliveries_unconfirmed: Tally::default(),
+            credentials_needing_attention: 0,
             credentials_past_due: 0,
             credentials_paused: 0,
             credentials_past_deadline: 0,
@@ -377,6 +404,7 @@ impl Snapshot {
         self.revocations_pending += u64::from(summary.revocations_pending);
         self.credentials_paused += u64::from(summary.paused_until.millis().is_some() && !summary.paused_until.has_come(now));
         self.revocation_oldest_due_at = self.revocation_oldest_due_at.earlier(summary.revocation_oldest_due_at);
+        self.credentials_needing_attention += u64::from(summary.attention(now).next().is_some());
         if summary.state != CredentialState::Observed {
             self.credentials_past_due += u64::from(summary.due_at.has_come(now));
             self.credentials_past_deadline += u64::from(summary.deadline_at.has_come(now));

@@ -10,6 +10,7 @@ use super::{Ended, block_on, load_without_secrets, say};
 use crate::clock::Clock;
 use crate::config::parse_duration;
 use crate::daemon::journal_path;
+use crate::engine::StepLine;
 use crate::journal::{From, HistoryLine, Journal, Page, SqliteJournal};
 use crate::rotation::{CredentialName, Entry, RotationId};
 
@@ -133,11 +134,16 @@ fn tell((number, told): &(u64, HistoryLine), json: bool) -> anyhow::Result<()> {
 
 /// One line of the history for people.
 pub(super) fn line(told: &HistoryLine) -> String {
-    let Entry { at, what, rotation, token, delivery, reason, detail, by } = &told.entry;
+    step(&told.credential, &told.entry.clone().into()) + "\n"
+}
+
+/// The same, without the line's end.
+pub(super) fn step(credential: &CredentialName, step: &StepLine) -> String {
+    let StepLine { at, what, rotation, token, place, reason, detail, by } = step;
     let at = at.strftime("%Y-%m-%dT%H:%M:%SZ");
-    let mut text = format!("{at}  {}  {}", told.credential, what.as_str());
-    if let Some(delivery) = delivery {
-        let _ = write!(text, "  {delivery}");
+    let mut text = format!("{at}  {credential}  {}", what.as_str());
+    if let Some(place) = place {
+        let _ = write!(text, "  {place}");
     }
     if let Some(token) = token {
         let _ = write!(text, "  token {token}");
@@ -153,5 +159,5 @@ pub(super) fn line(told: &HistoryLine) -> String {
     if let Some(by) = by {
         let _ = write!(text, "  by {by}");
     }
-    text + "\n"
+    text
 }

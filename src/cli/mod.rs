@@ -11,6 +11,7 @@ mod order;
 mod plan;
 mod run;
 mod status;
+mod support;
 mod watch;
 
 use std::io::Write;
@@ -88,6 +89,8 @@ enum Command {
     /// Watch rotad at work, everything embedded: a local stand-in for the API, and a file
     #[cfg(feature = "stand-in")]
     Demo(demo::Arguments),
+    /// Print what a report needs, as JSON, without secrets: read it before you send it
+    Support,
     /// Print a configuration to begin with
     #[command(subcommand)]
     Config(config::Command),
@@ -146,6 +149,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Ended> {
         Command::Check(arguments) => check::run(&config, &arguments),
         Command::Status(arguments) => status::run(&config, &arguments),
         Command::Run(log) => run::run(&config, &log),
+        Command::Support => support::run(&config),
         Command::Plan(arguments) => plan::run(&config, &arguments),
         Command::History(arguments) => history::run(&config, &arguments),
         Command::Rotate(arguments) => order::rotate(&config, &arguments),

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::status::span;
 use super::{Ended, block_on, load, offline_fleet, say};
 use crate::clock::Clock;
 use crate::config::{Config, Diff, parse_duration};
@@ -20,6 +19,7 @@ use crate::journal::{CLOCK_MARK, Identity, Journal, SqliteJournal};
 use crate::rotation::{
     Block, Credential, CredentialName, Facts, Happened, InstallationId, Moment, Pause, ProcessId, Steady, Why,
 };
+use crate::snapshot::span;
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {

@@ -6,18 +6,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::Serialize;
 
-use super::detail::{Detail, STEPS};
+use super::detail;
 use super::{Ended, block_on, complain, load, offline_fleet, say};
 use crate::clock::Clock;
 use crate::daemon::journal_path;
-use crate::engine::{Roster, summarize};
+use crate::engine::{Detail, Roster, STEPS, summarize};
 use crate::fleet::Fleet;
 use crate::journal::{Journal, Row, SqliteJournal};
 use crate::rotation::{Block, CredentialName, Orders, RotationId};
-use crate::snapshot::{At, Label, Summary};
+use crate::snapshot::{At, Attention, Label, Summary, span, until};
 
 /// How many rows are read from the journal at once.
 const PORTION: usize = 1000;
@@ -40,7 +40,7 @@ const LOOK_EVERY: std::time::Duration = std::time::Duration::from_secs(2);
 const CLEAR: &str = "\x1b[H\x1b[J";
 
 #[derive(Debug, Serialize)]
-struct Status {
+pub(super) struct Status {
     taken_at: Timestamp,
     /// Until when every consumer keeps working if rotad dies now; unknown while one has no token.
     survival_deadline_at: At,
@@ -68,6 +68,21 @@ struct DeliveryLine {
     serves: Option<RotationId>,
     is_current: bool,
     trouble: Option<String>,
+}
+
+impl Status {
+    /// Those that need a person, the most pressing first.
+    pub fn needing_attention(&self) -> Vec<CredentialName> {
+        let needing = self.credentials.iter().filter(|line| line.attention(self.taken_at).is_some());
+        needing.map(|line| line.name.clone()).collect()
+    }
+}
+
+impl Line {
+    /// The most pressing reason for a person to look at it.
+    fn attention(&self, now: Timestamp) -> Option<Attention> {
+        self.summary.and_then(|summary| summary.attention(now).next())
+    }
 }
 
 pub fn run(path: &Path, arguments: &Arguments) -> Result<(), Ended> {
@@ -110,11 +125,11 @@ async fn one(
     let Some(row) = journal.load(name).await? else { return Ok(format!("{name}: not begun\n")) };
     let state = row.read_state().map_err(anyhow::Error::msg).context("the journal's record can't be read")?;
     let history = journal.history(Some(name), STEPS).await?;
-    let detail = Detail::new(name.clone(), &member, state, &history, now);
-    Ok(if json { serde_json::to_string_pretty(&detail)? + "\n" } else { detail.table(now) })
+    let detail = Detail::new(name.clone(), &member, &state, history, Some(row.wake_at), now);
+    Ok(if json { serde_json::to_string_pretty(&detail)? + "\n" } else { detail::table(&detail) })
 }
 
-async fn gather(fleet: &Fleet, journal: &dyn Journal, now: Timestamp) -> anyhow::Result<Status> {
+pub(super) async fn gather(fleet: &Fleet, journal: &dyn Journal, now: Timestamp) -> anyhow::Result<Status> {
     let mut credentials = Vec::new();
     let mut missing: std::collections::BTreeSet<CredentialName> = fleet.names().into_iter().collect();
     let mut after = None;
@@ -128,7 +143,10 @@ async fn gather(fleet: &Fleet, journal: &dyn Journal, now: Timestamp) -> anyhow:
         }
     }
     credentials.extend(missing.into_iter().map(unread));
-    credentials.sort_by(|one, two| (one.block.is_none(), &one.name).cmp(&(two.block.is_none(), &two.name)));
+    credentials.sort_by_cached_key(|line: &Line| {
+        let attention = line.attention(now);
+        (attention.is_none(), attention, line.name.clone())
+    });
     let served = |line: &Line| line.summary.map_or(At::UNKNOWN, |summary| summary.served_until);
     let each: Vec<At> = credentials.iter().filter(|line| !line.let_go).map(served).collect();
     let all_known = each.iter().all(|at| at.millis().is_some());
@@ -182,7 +200,7 @@ fn table(status: &Status) -> String {
         };
         let current = line.deliveries.iter().filter(|delivery| delivery.is_current).count();
         let delivered = format!("{current} of {}", line.deliveries.len());
-        let (expires, next) = (when(summary.expires_at, status.taken_at), when(summary.due_at, status.taken_at));
+        let (expires, next) = (until(summary.expires_at, status.taken_at), until(summary.due_at, status.taken_at));
         let state = summary.state.as_str();
         let _ = writeln!(text, "{:<28} {state:<11} {expires:>9} {next:>9} {delivered:>9}", line.name.as_str());
         if let Some(block) = &line.block {
@@ -198,31 +216,4 @@ fn table(status: &Status) -> String {
         }
     }
     text
-}
-
-pub(super) fn when(at: At, now: Timestamp) -> String {
-    at.timestamp().map_or_else(|| "-".to_owned(), |at| if at <= now { "now".to_owned() } else { span(at, now) })
-}
-
-/// The time between two moments in its largest unit, rounded down.
-pub(super) fn span(later: Timestamp, earlier: Timestamp) -> String {
-    let seconds = later.duration_since(earlier).max(SignedDuration::ZERO).as_secs();
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds / 60),
-        7200..172_800 => format!("{} h", seconds / 3600),
-        _ => format!("{} d", seconds / 86_400),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_span_is_told_in_its_largest_unit() {
-        let at = |seconds| Timestamp::from_second(seconds).unwrap();
-        let told: Vec<String> = [-5, 90, 600, 8000, 604_800].map(|seconds| span(at(seconds), at(0))).to_vec();
-        assert_eq!(told, ["0 s", "90 s", "10 min", "2 h", "7 d"]);
-    }
 }

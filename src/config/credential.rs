@@ -40,10 +40,11 @@ const GRACE: SignedDuration = SignedDuration::from_hours(12);
 const TTL_MIN: SignedDuration = SignedDuration::from_secs(300);
 const TTL_MAX: SignedDuration = SignedDuration::from_hours(365 * 24);
 
-const TOKEN_TYPES: &[(&str, TokenType)] = &[("read_write", TokenType::ReadWrite), ("read_scaling", TokenType::ReadScaling)];
-const VERIFICATIONS: &[(&str, Verify)] =
+pub(super) const TOKEN_TYPES: &[(&str, TokenType)] =
+    &[("read_write", TokenType::ReadWrite), ("read_scaling", TokenType::ReadScaling)];
+pub(super) const VERIFICATIONS: &[(&str, Verify)] =
     &[("none", Verify::None), ("list", Verify::List), ("self", Verify::Itself), ("connect", Verify::Connect)];
-const MODES: &[(&str, Mode)] = &[("rotate", Mode::Rotate), ("observe", Mode::Observe)];
+pub(super) const MODES: &[(&str, Mode)] = &[("rotate", Mode::Rotate), ("observe", Mode::Observe)];
 
 /// One thing that rotates. Small, since there may be 100,000: what several have in common is shared.
 #[derive(Debug, Clone, PartialEq)]

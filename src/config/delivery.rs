@@ -20,6 +20,10 @@ const AWS_DELIVERY_KEYS: &[&str] = &["sink", "take_over", "secret", "format", "f
 const FILE_DELIVERY_KEYS: &[&str] = &["sink", "take_over", "path", "format", "variable", "fields", "mode", "owner", "group"];
 const VAULT_DELIVERY_KEYS: &[&str] = &["sink", "take_over", "path", "key"];
 
+const AWS_FORMATS: &[(&str, &str)] = &[("raw", "raw"), ("json", "json")];
+/// All that there are.
+pub(super) const FILE_FORMATS: &[(&str, &str)] = &[("raw", "raw"), ("env", "env"), ("json", "json")];
+
 const PLACEHOLDERS: &[&str] = &["credential", "account", "deployment"];
 const FILE_MODE: u32 = 0o600;
 
@@ -157,13 +161,13 @@ fn with_placeholders<'d>(section: &Section<'d>, field: Field<&'d str>) -> Option
 }
 
 fn aws_target(section: &Section<'_>) -> Option<Target> {
-    let format = format(section, &[("raw", "raw"), ("json", "json")]);
+    let format = format(section, AWS_FORMATS);
     let secret = place(section, "secret", "prod/{credential}/motherduck")?.to_owned();
     Some(Target::Aws(aws::Target { secret, format: format? }))
 }
 
 fn file_target(section: &Section<'_>) -> Option<Target> {
-    let format = format(section, &[("raw", "raw"), ("env", "env"), ("json", "json")]);
+    let format = format(section, FILE_FORMATS);
     let mode = mode(section);
     let owner = section.text("owner");
     let group = section.text("group");

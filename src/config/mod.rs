@@ -14,6 +14,7 @@ mod pace;
 mod parts;
 mod problem;
 mod reader;
+mod schema;
 mod sections;
 mod sink;
 mod surroundings;
@@ -25,6 +26,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use jiff::SignedDuration;
 use sha2::{Digest, Sha256};
 use toml::de::{DeTable, DeValue};
 
@@ -40,6 +42,7 @@ pub use diff::{Change, Diff, LetsGoOfTooMany};
 pub use duration::parse as parse_duration;
 pub use pace::Pace;
 pub use problem::{Position, Problem, Problems, Severity};
+pub use schema::schema;
 pub use sections::{Journal, Limits, Organization, Server};
 pub use sink::Sink;
 pub use surroundings::{FileFact, Surroundings, System, Unlooked};
@@ -78,6 +81,8 @@ pub struct Config {
     pub deployment: Deployment,
     pub organizations: BTreeMap<Arc<str>, Organization>,
     pub journal: Journal,
+    /// How long lines of the history are kept.
+    pub keep_history: SignedDuration,
     pub server: Server,
     pub limits: Limits,
     pub sinks: BTreeMap<Arc<str>, Sink>,
@@ -172,7 +177,8 @@ fn config(root: &Section<'_>, world: &dyn Surroundings) -> Option<Config> {
     let organizations = sections::organizations(sheet, &found_organizations, world);
     let found_sinks = named(root, "sink", "[sink.disk.file]", false);
     let drafted_sinks = sink::sinks(sheet, &found_sinks, world);
-    let journal = sections::journal(&sections::optional(root, "journal", sections::JOURNAL_KEYS, &empty), world);
+    let journal_section = sections::optional(root, "journal", sections::JOURNAL_KEYS, &empty);
+    let (journal, keep_history) = (sections::journal(&journal_section, world), sections::keep_history(&journal_section));
     let server = sections::server(&sections::optional(root, "server", sections::SERVER_KEYS, &empty));
 
     let found_credentials = named(root, "credential", "[credential.etl]", true);
@@ -213,6 +219,7 @@ fn config(root: &Section<'_>, world: &dyn Surroundings) -> Option<Config> {
         deployment: deployment?,
         organizations,
         journal: journal?,
+        keep_history: keep_history?,
         server: server?,
         limits,
         sinks,

@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use jiff::SignedDuration;
 use toml::de::DeTable;
 
 use super::gaps::{self, Feature};
@@ -18,7 +19,7 @@ use crate::secret::SecretSource;
 
 pub(super) const ORGANIZATION_KEYS: &[&str] =
     &["admin_token", "api_url", "postgres", "postgres_ca_cert", "requests_per_second", "max_in_flight"];
-pub(super) const JOURNAL_KEYS: &[&str] = &["url"];
+pub(super) const JOURNAL_KEYS: &[&str] = &["url", "keep_history"];
 pub(super) const SERVER_KEYS: &[&str] =
     &["listen", "metrics_listen", "page", "per_credential_metrics", "control", "control_group"];
 pub(super) const LIMITS_KEYS: &[&str] = &["rotations_per_minute", "revocations_per_minute", "tokens_per_credential"];
@@ -26,6 +27,9 @@ pub(super) const LIMITS_KEYS: &[&str] = &["rotations_per_minute", "revocations_p
 const API_URL: &str = "https://api.motherduck.com";
 /// Of the Postgres endpoint (observed).
 const POSTGRES_PORT: u16 = 5432;
+/// A year, as auditors ask, and a month to spare.
+const HISTORY: SignedDuration = SignedDuration::from_hours(24 * 396);
+const HISTORY_MIN: SignedDuration = SignedDuration::from_hours(24);
 const JOURNAL_URL: &str = "sqlite:/var/lib/rotad/journal.db";
 
 /// One MotherDuck organization.
@@ -213,6 +217,19 @@ pub(super) fn journal(section: &Section<'_>, world: &dyn Surroundings) -> Option
         None
     })
     .value()
+}
+
+/// How long the history is kept.
+pub(super) fn keep_history(section: &Section<'_>) -> Option<SignedDuration> {
+    let field = section.duration("keep_history").and_then(|at| {
+        if at.value < HISTORY_MIN {
+            let help = "at least `1d`: what happened overnight is wanted in the morning";
+            section.sheet.error(&at.span, "`keep_history` is too short", help);
+            return None;
+        }
+        Some(at.value)
+    });
+    if field.is_absent() { Some(HISTORY) } else { field.value() }
 }
 
 pub(super) fn server(section: &Section<'_>) -> Option<Server> {

@@ -1,5 +1,7 @@
 //! The engine: wakes what is due, bounds the workers, and carries out what the core says.
 
+mod concern;
+mod detail;
 mod forecast;
 mod limits;
 mod orders;
@@ -15,6 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::{SignedDuration, Timestamp};
 use tracing::{error, info};
 
+pub use concern::{ADMIN_TOKEN_EXPIRY_TOLD, Concern, concerns, general_concerns, remedy_of_block, remedy_of_failure};
+pub use detail::{Delivered, Detail, PlaceLine, STEPS, StepLine, TokenEnd, TokenLine};
 pub use forecast::{Step, forecast};
 pub use limits::BlastRadius;
 pub use orders::Ordered;

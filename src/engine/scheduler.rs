@@ -268,7 +268,7 @@ impl Scheduler {
         let next = if self.engine.clock.frozen().is_some() { next.min(COMPARE_FROZEN) } else { next };
         let next = next.clamp(SignedDuration::ZERO, SLEEP_MAX);
         // A millisecond more, so that it is due by then.
-        std::time::Duration::try_from(next).unwrap_or_default() + std::time::Duration::from_millis(1)
+        self.engine.clock.to_sleep(next) + std::time::Duration::from_millis(1)
     }
 
     fn wake_due(&mut self, now: Timestamp) {

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::metrics::sink_of;
-use crate::rotation::{Credential, DeliveryId, Mode, Policy, Rotation, RotationId, Stage, deadline, due_by_time};
+use crate::rotation::{Credential, DeliveryId, Fate, Mode, Policy, Rotation, RotationId, Stage, Trouble, deadline, due_by_time};
 use crate::sinks;
 use crate::snapshot::{At, CredentialState, OrganizationIndex, SinkCounts, Summary, TokenCounts, TokenPhase};
 
@@ -30,6 +30,8 @@ pub fn summarize(credential: &Credential, policy: &Policy, organization: Organiz
         tokens_unknown: narrow(credential.seen.unknown as usize),
         tokens_foreign: narrow(credential.seen.foreign as usize),
         deliveries_unconfirmed: if observed { SinkCounts::default() } else { unconfirmed(credential, policy) },
+        deliveries_failing: narrow(troubles(credential, policy).count()),
+        provider_failing: provider_failures(credential) > 0,
         ..Summary::new(organization)
     }
 }
@@ -51,19 +53,9 @@ fn state(credential: &Credential, observed: bool, pending: bool) -> CredentialSt
 
 /// When each revocation that is still to be made is due; unknown where no grace period runs for it.
 fn pending(credential: &Credential) -> impl Iterator<Item = At> {
-    let to_revoke = |(id, rotation): &(&RotationId, &Rotation)| {
-        let superseded = match rotation.stage {
-            Stage::Issued { .. } => credential.current.is_some_and(|current| **id < current),
-            Stage::Orphaned | Stage::Unfit => true,
-            Stage::Requested | Stage::Lost => false,
-        };
-        // What was adopted, or may be served by a place that is not configured any more, is left to expire.
-        let left_to_expire = rotation.adopted || credential.former.values().any(|newest| *id <= newest);
-        superseded && rotation.token.is_some() && !left_to_expire
-    };
-    credential.rotations.iter().filter(to_revoke).map(|(id, _)| {
-        let settled = credential.settled.filter(|settled| settled.rotation > *id);
-        settled.and_then(|settled| settled.since.wall.checked_add(settled.grace).ok()).into()
+    credential.rotations.iter().filter_map(|(id, rotation)| match credential.fate(*id, rotation) {
+        Fate::Revoked(due_at) => Some(due_at.into()),
+        Fate::Stays | Fate::LeftToExpire(_) => None,
     })
 }
 
@@ -76,6 +68,20 @@ fn served_until(credential: &Credential, policy: &Policy) -> At {
         At::from(recorded.or_else(|| id.minted_at().checked_add(policy.ttl).ok()))
     });
     expiries.fold(At::UNKNOWN, At::earlier)
+}
+
+/// The configured places whose last read or write failed.
+pub(super) fn troubles<'c>(
+    credential: &'c Credential,
+    policy: &'c Policy,
+) -> impl Iterator<Item = (&'c DeliveryId, &'c Trouble)> {
+    let known = |place| credential.deliveries.get(place).and_then(|known| known.trouble.as_ref());
+    policy.deliveries.keys().filter_map(move |place| Some((place, known(place)?)))
+}
+
+/// How often MotherDuck's API failed in a row. A request for a token counts when it is intended, so one may be under way.
+pub(super) fn provider_failures(credential: &Credential) -> u32 {
+    credential.listing.failures.max(credential.issuing.failures.saturating_sub(1))
 }
 
 /// Where a rotation's token is in its life; `None` before the provider was asked.

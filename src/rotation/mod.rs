@@ -21,6 +21,7 @@ pub mod schedule;
 mod turn;
 mod words;
 
+pub use backoff::Backoff;
 pub use credential::{Attempt, Block, Blocked, Credential, Delivery, ProcessId, Rotation, Seen, Settled, Stage, Token, Trouble};
 pub use entry::{Entry, Happened};
 pub use issue::{Due, Why, deadline, due_by_time};
@@ -30,6 +31,7 @@ pub use outcome::{
     VerifyOutcome, WriteOutcome,
 };
 pub use policy::{DeliveryPolicy, Mode, Policy};
+pub use revoke::{Fate, LeftToExpire};
 pub use schedule::Schedule;
 pub use turn::{Action, Conditions, Facts, Limits, Turn};
 pub use words::{

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::answers::may_still_land;
 use super::breakage::{Breakage, broken};
-use super::credential::{Blocked, Rotation, Stage};
+use super::credential::{Blocked, Credential, Rotation, Settled, Stage};
 use super::entry::Happened;
 use super::judge::{Judged, judge};
 use super::order::EvenIfServed;
@@ -27,6 +27,69 @@ enum Hold {
     Until(Timestamp),
     /// Until something else changes.
     Held,
+}
+
+/// What becomes of a recorded token, by the state alone. What its deliveries show when the time has come, a freeze or a
+/// block may still hold a revocation up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// Nothing has superseded it, or there is no record of it to revoke it by.
+    Stays,
+    /// Nobody revokes it: it lives until it expires.
+    LeftToExpire(LeftToExpire),
+    /// It is revoked, no earlier than then; `None` while no grace period runs.
+    Revoked(Option<Timestamp>),
+}
+
+/// Why nobody revokes a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeftToExpire {
+    /// S3: a rebuild found it, this journal did not record it.
+    NotRecorded,
+    /// A place that is no longer configured, and so no longer read, may serve it.
+    FormerPlace,
+}
+
+impl Credential {
+    /// What becomes of the token of one of its rotations.
+    pub fn fate(&self, id: RotationId, rotation: &Rotation) -> Fate {
+        if rotation.token.is_none() {
+            return Fate::Stays;
+        }
+        if let Some(why) = self.left_to_expire(id, rotation) {
+            return Fate::LeftToExpire(why);
+        }
+        let superseded = match rotation.stage {
+            Stage::Issued { .. } => self.current.is_some_and(|current| id < current),
+            Stage::Orphaned | Stage::Unfit => true,
+            Stage::Requested | Stage::Lost => false,
+        };
+        if !superseded {
+            return Fate::Stays;
+        }
+        let ordered = self.orders.revokes(rotation).is_some();
+        let grace = |settled: &Settled| if ordered { SignedDuration::ZERO } else { settled.grace };
+        let due = self.settled_after(id).and_then(|settled| settled.since.wall.checked_add(grace(&settled)).ok());
+        Fate::Revoked(due)
+    }
+
+    /// Why nobody revokes this token, whatever the time. A person's order overrules S3, and `forget` the former place.
+    fn left_to_expire(&self, id: RotationId, rotation: &Rotation) -> Option<LeftToExpire> {
+        let ordered = self.orders.revokes(rotation);
+        if ordered == Some(EvenIfServed(true)) {
+            return None;
+        }
+        if rotation.adopted && ordered.is_none() && !broken(Breakage::AdoptedRevoked) {
+            return Some(LeftToExpire::NotRecorded);
+        }
+        let former = self.former.values().any(|newest| id <= *newest);
+        former.then_some(LeftToExpire::FormerPlace)
+    }
+
+    /// S2: since when every delivery shows one rotation, where that is later than `id`.
+    fn settled_after(&self, id: RotationId) -> Option<Settled> {
+        self.settled.filter(|settled| settled.rotation > id)
+    }
 }
 
 impl Turn<'_> {
@@ -98,18 +161,14 @@ impl Turn<'_> {
         if ordered == Some(EvenIfServed(true)) {
             return Hold::Ordered;
         }
-        // S3: only what this journal recorded.
-        if rotation.adopted && ordered.is_none() && !broken(Breakage::AdoptedRevoked) {
+        if broken(Breakage::LostRevokedAtOnce) && rotation.stage == Stage::Orphaned && !conditions.frozen {
+            return Hold::Free;
+        }
+        // S3: only what this journal recorded; and nothing that a place may serve which is not read any more.
+        if self.credential.left_to_expire(id, rotation).is_some() {
             return Hold::Held;
         }
         if conditions.frozen && !broken(Breakage::FreezeIgnored) {
-            return Hold::Held;
-        }
-        if broken(Breakage::LostRevokedAtOnce) && rotation.stage == Stage::Orphaned {
-            return Hold::Free;
-        }
-        // A place that is no longer configured, and so no longer read, may serve it.
-        if self.credential.former.values().any(|newest| id <= *newest) {
             return Hold::Held;
         }
         let stop = [Blocked::SecondInstallation, Blocked::AnotherOrganization, Blocked::RolledBack, Blocked::NoSuchAccount];
@@ -117,7 +176,7 @@ impl Turn<'_> {
             return Hold::Held;
         }
         // S2: every delivery has shown one later rotation for the whole grace period.
-        let Some(settled) = self.credential.settled.filter(|settled| settled.rotation > id) else { return Hold::Held };
+        let Some(settled) = self.credential.settled_after(id) else { return Hold::Held };
         let grace = if broken(Breakage::GraceShortened) { self.policy.grace } else { settled.grace.max(self.policy.grace) };
         let left = grace - now.steady.since(settled.since.steady);
         if left.is_positive() && ordered.is_none() && !broken(Breakage::GraceIgnored) {

@@ -1,10 +1,14 @@
 //! What is known of one credential, in few bytes, and the closed enums that describe it.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Serialize, Serializer};
 
+use super::schema;
 use crate::clock::Freeze;
-use crate::rotation::Blocked;
+use crate::rotation::{Blocked, Happened, Reason};
 use crate::sinks;
 
 /// An enum whose variants are all known beforehand, so that it may be a metric's label.
@@ -31,6 +35,16 @@ macro_rules! label {
             }
         }
 
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                $crate::snapshot::schema::closed::<Self>()
+            }
+        }
+
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.serialize_str($crate::snapshot::Label::as_str(*self))
@@ -45,6 +59,22 @@ impl Label for Blocked {
 
     fn as_str(self) -> &'static str {
         Blocked::as_str(self)
+    }
+}
+
+impl Label for Happened {
+    const ALL: &'static [Self] = &Happened::ALL;
+
+    fn as_str(self) -> &'static str {
+        Happened::as_str(self)
+    }
+}
+
+impl Label for Reason {
+    const ALL: &'static [Self] = &Reason::ALL;
+
+    fn as_str(self) -> &'static str {
+        Reason::as_str(self)
     }
 }
 
@@ -179,12 +209,26 @@ impl Serialize for At {
     }
 }
 
+impl JsonSchema for At {
+    fn schema_name() -> Cow<'static, str> {
+        "At".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        <Option<Timestamp>>::json_schema(generator)
+    }
+}
+
 /// Where an organization stands on its board; from `Board::organization`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OrganizationIndex(pub(super) u16);
 
 /// A count for each variant of a closed enum, small enough to stand in a `Summary`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, JsonSchema)]
 pub struct TokenCounts {
     pub issued: u16,
     pub current: u16,
@@ -208,7 +252,7 @@ impl TokenCounts {
 }
 
 /// A count for each kind of sink.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, JsonSchema)]
 pub struct SinkCounts {
     pub aws: u16,
     pub file: u16,
@@ -226,12 +270,13 @@ impl SinkCounts {
 }
 
 /// What is known of one credential, at most 96 bytes: kept in memory for each of up to 100,000.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Summary {
     #[serde(skip)]
     pub organization: OrganizationIndex,
     pub state: CredentialState,
     /// Present exactly if `state` is `Blocked`.
+    #[schemars(schema_with = "schema::maybe::<Blocked>")]
     pub blocked: Option<Blocked>,
     /// When the current token expires; before the first one is current, the newest.
     pub expires_at: At,
@@ -260,6 +305,10 @@ pub struct Summary {
     pub tokens_foreign: u16,
     /// Deliveries that do not confirm the newest token.
     pub deliveries_unconfirmed: SinkCounts,
+    /// Deliveries whose last read or write failed.
+    pub deliveries_failing: u16,
+    /// Whether the last list failed, or a request for a token.
+    pub provider_failing: bool,
 }
 
 impl Summary {
@@ -282,6 +331,8 @@ impl Summary {
             tokens_unknown: 0,
             tokens_foreign: 0,
             deliveries_unconfirmed: SinkCounts::default(),
+            deliveries_failing: 0,
+            provider_failing: false,
         }
     }
 }

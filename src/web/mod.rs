@@ -5,8 +5,13 @@
 //! | `/metrics` | Prometheus text | both listeners |
 //! | `/healthz` | 200 while the scheduler lives, otherwise 503 | both |
 //! | `/readyz` | 200 when ready, otherwise 503 with every reason | both |
-//! | `/api/v1/status` | the snapshot and each credential's summary as JSON | `listen`, if it is on loopback or `page` is set |
+//! | `/`, `/credential/…` | the status page | `listen`, if it is on loopback or `page` is set |
+//! | `/api/v1/…` | the same as JSON, described by `/api/v1/openapi.json` | as the page |
 
+mod api;
+mod page;
+mod records;
+mod select;
 pub(crate) mod serve;
 mod status;
 
@@ -16,8 +21,9 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures_util::stream;
@@ -25,8 +31,10 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::engine::Roster;
+use crate::journal::Journal;
 use crate::metrics::{CONTENT_TYPE, Exposition, Metrics};
-use crate::rotation::Moment;
+use crate::rotation::{Deployment, Moment};
 use crate::snapshot::Board;
 
 /// `[server]`, as far as it is about HTTP.
@@ -35,7 +43,7 @@ pub struct Options {
     pub listen: SocketAddr,
     /// A second listener for metrics and health alone.
     pub metrics_listen: Option<SocketAddr>,
-    /// Serve the status on a `listen` that is not loopback.
+    /// Serve page and JSON on a `listen` that is not loopback.
     pub page: bool,
     /// Export the series that exist once per credential.
     pub per_credential: bool,
@@ -44,8 +52,13 @@ pub struct Options {
 /// What is served, and the time.
 #[derive(Clone)]
 pub struct Watched {
+    /// Whose page it is: tells one rotad's from another's.
+    pub deployment: Deployment,
     pub board: Arc<Board>,
     pub metrics: Arc<Metrics>,
+    pub journal: Arc<dyn Journal>,
+    /// The credentials that are configured now.
+    pub roster: Arc<dyn Fn() -> Arc<dyn Roster> + Send + Sync>,
     pub now: Arc<dyn Fn() -> Moment + Send + Sync>,
 }
 
@@ -69,11 +82,12 @@ impl Server {
     pub async fn bind(options: Options, watched: Watched) -> Result<Self, WebError> {
         let mut server = Self { listeners: Vec::new(), addresses: Vec::new() };
         let loopback = options.listen.ip().to_canonical().is_loopback();
+        let shared = Arc::new(Shared { watched, per_credential: options.per_credential, loopback });
         let mut router = watching();
         if loopback || options.page {
-            router = router.route("/api/v1/status", get(status));
+            let shown = page::router().merge(api::router());
+            router = router.merge(shown.route_layer(middleware::from_fn_with_state(Arc::clone(&shared), guard)));
         }
-        let shared = Arc::new(Shared { watched, per_credential: options.per_credential, loopback });
         server.listen("server.listen", options.listen, router.with_state(Arc::clone(&shared))).await?;
         if let Some(address) = options.metrics_listen {
             let router = watching().with_state(shared);
@@ -151,18 +165,23 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
     }
 }
 
-async fn status(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
-    if shared.loopback && !names_loopback(&headers) {
-        return text(StatusCode::FORBIDDEN, "the status is served to `localhost` or a loopback address only\n".to_owned());
-    }
-    let board = Arc::clone(&shared.watched.board);
-    match status::document(board, shared.now()) {
-        Ok(document) => streamed("application/json", document),
-        Err(error) => {
-            tracing::error!(%error, "the status can't be rendered");
-            text(StatusCode::INTERNAL_SERVER_ERROR, "the status can't be rendered; the log says why\n".to_owned())
-        }
-    }
+/// What a browser may do with an answer: show it, with our style sheet and icon, and nothing else. No script runs, nothing is
+/// asked for elsewhere, no other page can frame it.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; \
+                                       base-uri 'none'; frame-ancestors 'none'";
+
+/// Stands before page and JSON: who asks under another name gets nothing, and no answer may be put to another use.
+async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let mut response = if shared.loopback && !names_loopback(request.headers()) {
+        api::refusal(StatusCode::FORBIDDEN, "this is served to `localhost` or a loopback address only")
+    } else {
+        next.run(request).await
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
+    response
 }
 
 /// Whether the request was made to a loopback name. A page on the web can have its own name resolved to

@@ -1,14 +1,21 @@
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{ALLOW, CONTENT_TYPE as TYPE, HOST};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::rotation::Steady;
+use crate::engine::Member;
+use crate::journal::SqliteJournal;
+use crate::rotation::{
+    Account, CredentialName, DeliveryId, DeliveryPolicy, Mode, Owner, Policy, Schedule, Steady, TokenType, Verify,
+};
 use crate::snapshot::{CredentialState, JournalState, Summary};
+
+mod api;
+mod page;
 
 /// A test that hangs fails instead.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -20,9 +27,62 @@ fn moment(seconds: i64) -> Moment {
 /// A server on loopback with a board of its own, whose clock stands at 10 s after its start.
 struct Running {
     board: Arc<Board>,
+    journal: Arc<SqliteJournal>,
     addresses: Vec<SocketAddr>,
     shutdown: watch::Sender<bool>,
     task: JoinHandle<()>,
+    _directory: tempfile::TempDir,
+}
+
+/// The place of every credential here, as hostile as a path can be.
+const PLACE: &str = "file:/run/<img src=x onerror=alert(1)>&\"'/token";
+
+/// Any name is configured whose first letter is not `x`.
+struct Everybody;
+
+impl Roster for Everybody {
+    fn names(&self) -> Vec<CredentialName> {
+        Vec::new()
+    }
+
+    fn member(&self, name: &CredentialName) -> Option<Member> {
+        let owner = Owner { deployment: "test".parse().unwrap(), credential: name.clone() };
+        let place = DeliveryPolicy { take_over: false, write_limit: SignedDuration::from_secs(10) };
+        let policy = Policy {
+            schedule: Schedule::every(SignedDuration::from_hours(24), &owner),
+            owner,
+            renamed_from: None,
+            organization: "main".into(),
+            account: Account::new("etl_<b>"),
+            token_type: TokenType::ReadWrite,
+            ttl: SignedDuration::from_hours(168),
+            window: None,
+            grace: SignedDuration::from_hours(12),
+            verify: Verify::None,
+            mode: Mode::Rotate,
+            deliveries: [(DeliveryId::new(PLACE), place)].into(),
+            sweep_every: SignedDuration::from_hours(1),
+            tokens_max: 16,
+        };
+        let organization = Board::new(moment(0)).organization("main");
+        let known = !name.as_str().starts_with('x');
+        known.then(|| Member { policy, places: Vec::new(), providers: Arc::default(), organization, due_at: None })
+    }
+
+    fn sizes(&self) -> std::collections::BTreeMap<Arc<str>, usize> {
+        std::collections::BTreeMap::new()
+    }
+}
+
+fn watched(board: &Arc<Board>, journal: Arc<SqliteJournal>) -> Watched {
+    Watched {
+        deployment: "test".parse().unwrap(),
+        board: Arc::clone(board),
+        metrics: Arc::new(Metrics::new().unwrap()),
+        journal,
+        roster: Arc::new(|| Arc::new(Everybody)),
+        now: Arc::new(|| moment(10)),
+    }
 }
 
 fn options() -> Options {
@@ -32,11 +92,13 @@ fn options() -> Options {
 
 async fn running(options: Options) -> Running {
     let board = Arc::new(Board::new(moment(0)));
-    let watched = Watched { board: Arc::clone(&board), metrics: Arc::new(Metrics::new().unwrap()), now: Arc::new(|| moment(10)) };
-    let server = Server::bind(options, watched).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let opened = SqliteJournal::open(&directory.path().join("journal.db"), moment(0).wall, Arc::new(|_| {}));
+    let journal = Arc::new(opened.unwrap());
+    let server = Server::bind(options, watched(&board, Arc::clone(&journal))).await.unwrap();
     let addresses = server.addresses().to_vec();
     let (shutdown, told) = watch::channel(false);
-    Running { board, addresses, shutdown, task: tokio::spawn(server.run(told)) }
+    Running { board, journal, addresses, shutdown, task: tokio::spawn(server.run(told)), _directory: directory }
 }
 
 impl Running {
@@ -55,18 +117,18 @@ fn client() -> reqwest::Client {
 }
 
 #[tokio::test]
-async fn both_listeners_serve_metrics_and_health_and_one_of_them_the_status() {
+async fn both_listeners_serve_metrics_and_health_and_one_of_them_page_and_json() {
     let server = running(options()).await;
     for listener in [0, 1] {
         let response = client().get(server.url(listener, "/metrics")).send().await.unwrap();
         assert_eq!(response.headers()[TYPE], CONTENT_TYPE);
         assert!(response.text().await.unwrap().contains("\nrotad_credentials{state=\"current\"} 0\n"));
         assert_eq!(server.get(listener, "/healthz").await, (200, "alive\n".to_owned()));
-        assert_eq!(server.get(listener, "/").await.0, 404);
         assert_eq!(server.get(listener, "/metrics/").await.0, 404);
     }
-    assert_eq!(server.get(0, "/api/v1/status").await.0, 200);
-    assert_eq!(server.get(1, "/api/v1/status").await.0, 404);
+    for path in ["/", "/credential/etl", "/style.css", "/api/v1/status", "/api/v1/credentials/etl", "/api/v1/openapi.json"] {
+        assert_eq!((server.get(0, path).await.0, server.get(1, path).await.0), (200, 404), "{path}");
+    }
 }
 
 #[tokio::test]
@@ -121,9 +183,14 @@ async fn the_status_of_a_board_without_credentials_is_whole_too() {
 }
 
 #[tokio::test]
-async fn a_page_under_another_name_gets_no_status() {
+async fn a_page_under_another_name_gets_nothing() {
     let server = running(options()).await;
-    let asked = |host: &'static str| client().get(server.url(0, "/api/v1/status")).header(HOST, host).send();
+    let asked_for = |path: &str, host: &'static str| client().get(server.url(0, path)).header(HOST, host).send();
+    for path in ["/", "/credential/etl", "/credential/etl/history", "/style.css", "/api/v1/credentials", "/api/v1/openapi.json"] {
+        assert_eq!(asked_for(path, "evil.example").await.unwrap().status(), 403, "{path}");
+        assert_eq!(asked_for(path, "localhost").await.unwrap().status(), 200, "{path}");
+    }
+    let asked = |host: &'static str| asked_for("/api/v1/status", host);
     for host in [
         "evil.example",
         "evil.example:9643",
@@ -140,14 +207,15 @@ async fn a_page_under_another_name_gets_no_status() {
 }
 
 #[tokio::test]
-async fn the_status_leaves_the_machine_only_with_page() {
+async fn page_and_json_leave_the_machine_only_with_page() {
     let listen = "0.0.0.0:0".parse().unwrap();
     let closed = running(Options { listen, ..options() }).await;
-    let port = closed.addresses[0].port();
-    assert_eq!(client().get(format!("http://127.0.0.1:{port}/api/v1/status")).send().await.unwrap().status(), 404);
     let open = running(Options { listen, page: true, ..options() }).await;
-    let url = format!("http://127.0.0.1:{}/api/v1/status", open.addresses[0].port());
-    assert_eq!(client().get(url).header(HOST, "rotad.internal").send().await.unwrap().status(), 200);
+    for path in ["/", "/credential/etl", "/api/v1/status"] {
+        let url = |server: &Running| format!("http://127.0.0.1:{}{path}", server.addresses[0].port());
+        assert_eq!(client().get(url(&closed)).send().await.unwrap().status(), 404);
+        assert_eq!(client().get(url(&open)).header(HOST, "rotad.internal").send().await.unwrap().status(), 200);
+    }
 }
 
 #[tokio::test]
@@ -221,8 +289,7 @@ async fn connections_beyond_the_limit_wait_and_are_served_when_one_ends() {
 #[tokio::test]
 async fn an_address_in_use_is_said_in_a_sentence() {
     let server = running(options()).await;
-    let watched =
-        Watched { board: Arc::clone(&server.board), metrics: Arc::new(Metrics::new().unwrap()), now: Arc::new(|| moment(10)) };
+    let watched = watched(&server.board, Arc::clone(&server.journal));
     let taken = Options { listen: server.addresses[0], ..options() };
     let Err(error) = Server::bind(taken, watched).await else { panic!("it was bound twice") };
     let expected = format!(

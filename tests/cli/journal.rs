@@ -220,3 +220,26 @@ fn two_installations_of_one_name_at_the_same_time_break_no_consumer() {
     }
     assert!(plain.serves_live("etl"));
 }
+
+#[test]
+fn the_history_is_kept_as_long_as_the_configuration_says() {
+    let plain = Plain::start();
+    plain.configure_with(&["etl"], SLOW);
+    plain.rotad_delivering(&["etl"]).stop();
+    let recorded = plain.ask(&["history", "--all"]).out.lines().count();
+    assert!(recorded >= 6, "{recorded}");
+    // The first three lines become 30 days old, and one of the rest nearly so.
+    let journal = rusqlite::Connection::open(plain.path("journal/journal.db")).unwrap();
+    let month = 30_i64 * 86_400 * 1_000_000;
+    let age = |first: i64, last: i64, by: i64| {
+        journal.execute("UPDATE history SET at = at - ?1 WHERE id BETWEEN ?2 AND ?3", [by, first, last]).unwrap()
+    };
+    assert_eq!((age(1, 3, month), age(4, 4, month - 3_600_000_000)), (3, 1));
+    drop(journal);
+    let kept = plain.head().replace("[server]", "keep_history = \"30d\"\n\n[server]");
+    plain.configure(&(kept + &plain.credential("etl", SLOW)));
+    let mut rotad = plain.rotad();
+    plain.until("the pruning", || plain.log().contains("old history was removed"));
+    rotad.stop();
+    assert!(plain.log().contains("lines=3"), "{}", plain.log());
+}

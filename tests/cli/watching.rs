@@ -137,3 +137,48 @@ fn the_admin_token_s_expiry_is_watched_and_followed_when_it_is_replaced() {
     plain.until("the expiry to be unknown", || plain.metric(EXPIRY).is_none());
     rotad.stop();
 }
+
+#[test]
+fn a_support_bundle_has_what_a_report_needs_and_no_secret() {
+    let plain = Plain::start();
+    let odd = plain.credential("odd", SLOW).replace("[credential.odd]", "[credential.odd] # hunter2");
+    plain.configure(&(plain.head() + &plain.credential("etl", FAST) + &odd));
+    plain.put("odd", "planted-by-hand");
+    let bundle = |plain: &Plain| -> (serde_json::Value, String) {
+        let answer = plain.ask(&["support"]);
+        assert_eq!(answer.code, 0, "{answer:?}");
+        (serde_json::from_str(&answer.out).unwrap(), answer.out)
+    };
+    let (before, _) = bundle(&plain);
+    assert!(before["status"]["failed"].as_str().is_some_and(|why| why.contains("has not run yet")), "{before}");
+    let mut rotad = plain.rotad_delivering(&["etl"]);
+    plain.until("the block", || plain.line("odd")["blocked"] == "take_over_needed");
+    plain.until("a revocation", || plain.revoked() >= 1);
+    let secrets = [std::fs::read_to_string(plain.path("admin-token")).unwrap(), plain.served("etl").unwrap()];
+    let (found, text) = bundle(&plain);
+    rotad.stop();
+    for secret in secrets.iter().map(|secret| secret.trim()).chain(["planted-by-hand", "hunter2"]) {
+        assert!(!text.contains(secret), "a secret or a comment stands in the bundle");
+    }
+    assert_eq!(found["build"]["version"], env!("CARGO_PKG_VERSION"));
+    assert!(found["warnings"][0].as_str().is_some_and(|warning| warning.contains("`grace` of 2s")), "{found}");
+    assert_eq!(found["configuration"]["credential"]["etl"]["grace"], "2s");
+    assert_eq!(found["needing_attention"][0]["concerns"][0]["attention"], "blocked");
+    assert!(found["history"].as_array().unwrap().iter().any(|line| line["step"]["what"] == "revoked"), "{found}");
+    assert!(found["metrics"]["failed"].as_str().is_some_and(|why| why.contains("port 0")) && found["journal"]["bytes"].is_u64());
+    plain.configure("deployment = 7");
+    let (wrong, _) = bundle(&plain);
+    assert!(wrong["configuration"]["failed"].as_str().is_some_and(|why| why.contains("`deployment`")), "{wrong}");
+}
+
+#[test]
+fn a_support_bundle_has_the_running_daemon_s_answers() {
+    let plain = Plain::start();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    plain.configure(&(plain.head().replace("127.0.0.1:0", &format!("127.0.0.1:{port}")) + &plain.credential("etl", SLOW)));
+    let mut rotad = plain.rotad_delivering(&["etl"]);
+    let found: serde_json::Value = serde_json::from_str(&plain.ask(&["support"]).out).unwrap();
+    rotad.stop();
+    assert_eq!((&found["healthz"]["status"], &found["healthz"]["text"]), (&200.into(), &"alive\n".into()));
+    assert!(found["metrics"]["text"].as_str().is_some_and(|text| text.contains("rotad_build_info")), "{found}");
+}

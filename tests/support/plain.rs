@@ -224,11 +224,16 @@ ttl = "10m"
         }
     }
 
-    /// The answer of the daemon that was started last: status and body.
-    pub fn http(&self, path: &str) -> (u16, String) {
+    /// Where the daemon listens that was started last, without a slash at its end.
+    pub fn address(&self) -> String {
         let log = self.log();
         let address = log.rsplit("address=").next().and_then(|rest| rest.split_whitespace().next());
-        exchange(address.expect("the daemon says where it listens"), "GET", path, None)
+        format!("http://{}", address.expect("the daemon says where it listens"))
+    }
+
+    /// Its answer: status and body.
+    pub fn http(&self, path: &str) -> (u16, String) {
+        exchange(self.address().trim_start_matches("http://"), "GET", path, None)
     }
 
     /// One metric's value; `None` where the series is absent.

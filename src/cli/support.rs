@@ -1,0 +1,157 @@
+//! `rotad support`: one JSON document to attach to a report, without a secret in it. Whatever can't be had is said in its
+//! place, since a bundle is wanted most where something is broken.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{Ended, block_on, load_without_secrets, offline_fleet, say, status};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::daemon::journal_path;
+use crate::engine::{Detail, Roster, STEPS};
+use crate::fleet::Fleet;
+use crate::journal::{Journal, SqliteJournal};
+use crate::rotation::CredentialName;
+use crate::snapshot::Build;
+
+/// How many of the newest steps of all credentials are in it.
+const HISTORY: usize = 500;
+/// Of how many credentials that need a person everything is told.
+const TOLD_MAX: usize = 20;
+/// A daemon on this machine answers at once or not at all.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// Names by which rotad is known elsewhere: no secrets, and nobody's business either.
+const LEFT_OUT: [&str; 2] = ["external_id", "role_id"];
+
+pub fn run(path: &Path) -> Result<(), Ended> {
+    let clock = Arc::new(Clock::new());
+    let now = clock.now().wall;
+    let mut bundle = json!({ "taken_at": now, "build": Build::THIS, "platform": platform() });
+    match load_without_secrets(path) {
+        Ok(config) => {
+            bundle["configuration"] = configuration(path);
+            bundle["warnings"] = config.warnings.iter().map(|warning| warning.message.clone()).collect();
+            block_on(collect(&mut bundle, config, clock))?;
+        }
+        // The problems show no value that should not be shown.
+        Err(Ended::Misused(problems)) => bundle["configuration"] = failed(problems),
+        Err(Ended::Failed(error)) => bundle["configuration"] = failed(format!("{error:#}")),
+    }
+    say(&(serde_json::to_string_pretty(&bundle)? + "\n"));
+    Ok(())
+}
+
+fn failed(why: impl Into<String>) -> Value {
+    json!({ "failed": why.into() })
+}
+
+/// The value, or in its place why there is none.
+fn or_failed<T: serde::Serialize>(outcome: anyhow::Result<T>) -> Value {
+    let value = outcome.and_then(|found| Ok(serde_json::to_value(found)?));
+    value.unwrap_or_else(|error| failed(format!("{error:#}")))
+}
+
+fn platform() -> Value {
+    let system = rustix::system::uname();
+    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let name = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).map(|name| name.trim_matches('"'));
+    json!({
+        "kernel": system.release().to_string_lossy(),
+        "machine": system.machine().to_string_lossy(),
+        "distribution": name,
+        "processors": std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
+    })
+}
+
+/// The file's values, without its comments: those may hold anything. It was accepted, so no secret is inline.
+fn configuration(path: &Path) -> Value {
+    let text = std::fs::read_to_string(path).map_err(anyhow::Error::from);
+    let mut document = or_failed(text.and_then(|text| Ok(text.parse::<toml::Table>()?)));
+    leave_out(&mut document);
+    document
+}
+
+fn leave_out(value: &mut Value) {
+    match value {
+        Value::Object(entries) => {
+            for (key, value) in entries {
+                if LEFT_OUT.contains(&key.as_str()) {
+                    *value = json!("(left out)");
+                }
+                leave_out(value);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(leave_out),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+async fn collect(bundle: &mut Value, config: Config, clock: Arc<Clock>) {
+    let listen = config.server.listen;
+    for path in ["healthz", "readyz", "metrics"] {
+        bundle[path] = or_failed(asked(listen, path).await);
+    }
+    let now = clock.now().wall;
+    match offline_fleet(config, clock).await {
+        Ok(fleet) => {
+            bundle["journal"] = or_failed(files(&fleet));
+            let journal = journal_path(fleet.config()).and_then(|path| Ok(SqliteJournal::open_read_only(path)?));
+            match journal {
+                Ok(journal) => recorded(bundle, &fleet, &journal, now).await,
+                Err(error) => bundle["status"] = failed(format!("{error:#}")),
+            }
+        }
+        Err(error) => bundle["status"] = failed(format!("{error:#}")),
+    }
+}
+
+/// What the running daemon answers.
+async fn asked(listen: SocketAddr, path: &str) -> anyhow::Result<Value> {
+    anyhow::ensure!(listen.port() != 0, "`server.listen` has the port 0, so where it listens is in the log alone");
+    let here = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    let client = reqwest::Client::builder().no_proxy().timeout(ANSWER_MAX).build()?;
+    let answer = client.get(format!("http://{}/{path}", SocketAddr::new(here, listen.port()))).send().await?;
+    Ok(json!({ "status": answer.status().as_u16(), "text": answer.text().await? }))
+}
+
+/// How large the journal's files are.
+fn files(fleet: &Fleet) -> anyhow::Result<Value> {
+    let path = journal_path(fleet.config())?;
+    let size = |suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        std::fs::metadata(name).map(|metadata| metadata.len()).ok()
+    };
+    Ok(json!({ "bytes": size(""), "wal_bytes": size("-wal") }))
+}
+
+/// What the journal knows.
+async fn recorded(bundle: &mut Value, fleet: &Fleet, journal: &SqliteJournal, now: Timestamp) {
+    let gathered = status::gather(fleet, journal, now).await;
+    let names: Vec<CredentialName> = gathered.as_ref().map(|status| status.needing_attention()).unwrap_or_default();
+    bundle["status"] = or_failed(gathered);
+    let mut details = Vec::new();
+    for name in names.iter().take(TOLD_MAX) {
+        details.push(or_failed(detail(fleet, journal, name, now).await));
+    }
+    bundle["needing_attention"] = Value::Array(details);
+    let history = journal.history(None, HISTORY).await.map_err(anyhow::Error::from);
+    let lines = history.map(|lines| lines.into_iter().map(|line| json!({ "credential": line.credential, "step": line.entry })));
+    bundle["history"] = or_failed(lines.map(Iterator::collect::<Vec<Value>>));
+}
+
+async fn detail(fleet: &Fleet, journal: &SqliteJournal, name: &CredentialName, now: Timestamp) -> anyhow::Result<Option<Detail>> {
+    let (Some(member), Some(row)) = (fleet.member(name), journal.load(name).await?) else { return Ok(None) };
+    let state = row.read_state().map_err(anyhow::Error::msg)?;
+    let history = journal.history(Some(name), STEPS).await?;
+    Ok(Some(Detail::new(name.clone(), &member, &state, history, Some(row.wake_at), now)))
+}

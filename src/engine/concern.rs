@@ -1,0 +1,251 @@
+//! What needs a person, in words: what happened, where, what rotad does next and when, and what the person should do.
+//! Status, page and JSON all take it from here.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::summary::{provider_failures, troubles};
+use crate::rotation::{Blocked, Credential, DeliveryId, Policy, Reason, Trouble};
+use crate::snapshot::{At, Attention, FreezeReason, JournalState, Label, Organization, Snapshot, Summary, span, until};
+
+/// How long before its expiry an admin token is told of: as the shipped alert has it.
+pub const ADMIN_TOKEN_EXPIRY_TOLD: jiff::SignedDuration = jiff::SignedDuration::from_hours(14 * 24);
+
+/// One thing that needs a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Concern {
+    /// What it is about, in a word; absent where it is about rotad as a whole.
+    pub attention: Option<Attention>,
+    /// Where, if it is about one place.
+    #[schemars(with = "Option<String>")]
+    pub place: Option<DeliveryId>,
+    pub since: Option<Timestamp>,
+    /// What was found.
+    pub happened: String,
+    /// What rotad does about it.
+    pub next: String,
+    /// When it does that, or looks again.
+    pub next_at: Option<Timestamp>,
+    /// What a person should do.
+    pub remedy: String,
+}
+
+/// What of one credential needs a person, the most pressing first. `wake_at` is when its next turn is.
+pub fn concerns(
+    credential: &Credential,
+    policy: &Policy,
+    summary: &Summary,
+    wake_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Vec<Concern> {
+    let mut concerns = Vec::new();
+    for attention in summary.attention(now) {
+        let about = |happened: String, next: &str, next_at: Option<Timestamp>, remedy: &str| Concern {
+            attention: Some(attention),
+            place: None,
+            since: None,
+            happened,
+            next: next.to_owned(),
+            next_at: next_at.filter(|at| *at > now),
+            remedy: remedy.to_owned(),
+        };
+        match attention {
+            Attention::Blocked => concerns.extend(credential.blocked.as_ref().map(|block| Concern {
+                since: Some(block.since),
+                ..about(block.detail.clone(), after_block(block.reason), wake_at, remedy_of_block(block.reason))
+            })),
+            Attention::Undelivered => {
+                let troubles = troubles(credential, policy);
+                concerns.extend(troubles.map(|(place, trouble)| undelivered(place, trouble, now)));
+            }
+            Attention::ProviderFailing => {
+                let waits = [credential.listing.wait(now), credential.issuing.wait(now)];
+                let happened = format!("MotherDuck's API failed {} times in a row", provider_failures(credential));
+                let next_at = waits.into_iter().flatten().max();
+                concerns.push(about(happened, "asks again", next_at, REMEDY_OF_PROVIDER));
+            }
+            Attention::Paused => concerns.extend(credential.orders.pause(now).map(|pause| Concern {
+                since: Some(pause.since),
+                ..about(format!("paused by {}: {}", pause.by, pause.reason), NEXT_OF_PAUSE, Some(pause.until), REMEDY_OF_PAUSE)
+            })),
+            Attention::Expired | Attention::PastDeadline | Attention::RevocationOverdue | Attention::UnknownTokens => {
+                let (happened, next, remedy) = by_numbers(attention, summary, now);
+                concerns.push(about(happened, next, wake_at, remedy));
+            }
+        }
+    }
+    concerns
+}
+
+const REMEDY_OF_PROVIDER: &str = "the last steps say why: with 401 or 403 replace the admin token, otherwise look at the network and MotherDuck's status; \
+     `rotad check --online` tries it";
+const NEXT_OF_PAUSE: &str = "issues nothing; deliveries, revocations and alerts go on";
+const REMEDY_OF_PAUSE: &str = "nothing, or `rotad resume` to end it now";
+
+/// Happened, next and remedy of what the summary's numbers say.
+fn by_numbers(attention: Attention, summary: &Summary, now: Timestamp) -> (String, &'static str, &'static str) {
+    let ago = |at: At| at.timestamp().map_or_else(String::new, |at| format!(" {} ago", span(now, at)));
+    match attention {
+        Attention::Expired => (
+            format!("a token that a place serves expired{}: whoever reads it can't connect", ago(summary.served_until)),
+            "replaces it as soon as nothing else that is told here stands in the way",
+            "take away what else is told here; if that takes long, issue a token at MotherDuck by hand and put it into the place",
+        ),
+        Attention::PastDeadline => (
+            format!("the last safe moment to replace the token was{}", ago(summary.deadline_at)),
+            "tries at every opportunity, whatever schedule, window and limits say",
+            "take away what else is told here; `rotad history` has what was tried",
+        ),
+        Attention::RevocationOverdue => (
+            format!("an old token should have been revoked{}", ago(summary.revocation_oldest_due_at)),
+            "revokes it when every place has been read and shows the newest token; at worst it expires",
+            "look for a place that can't be read or shows something else; no consumer is in danger",
+        ),
+        Attention::UnknownTokens => (
+            format!("{} live tokens carry this credential's name and are not in the journal", summary.tokens_unknown),
+            "leaves them to expire",
+            "nothing, if the journal was lost or restored; otherwise look for a second rotad, and `rotad revoke TOKEN_ID`",
+        ),
+        // Told from the state, which knows more.
+        Attention::Blocked | Attention::Undelivered | Attention::ProviderFailing | Attention::Paused => {
+            (attention.as_str().to_owned(), "goes on", "see `rotad history`")
+        }
+    }
+}
+
+fn undelivered(place: &DeliveryId, trouble: &Trouble, now: Timestamp) -> Concern {
+    Concern {
+        attention: Some(Attention::Undelivered),
+        place: Some(place.clone()),
+        since: Some(trouble.since),
+        happened: trouble.failed.detail.clone(),
+        next: if trouble.writing { "writes the same token again" } else { "reads it again" }.to_owned(),
+        next_at: trouble.backoff.wait(now),
+        remedy: remedy_of_failure(trouble.failed.reason).to_owned(),
+    }
+}
+
+fn after_block(reason: Blocked) -> &'static str {
+    match reason {
+        Blocked::RolledBack => "revokes nothing, looks again, and overwrites it with its next rotation",
+        Blocked::UnfitToken => "asks for another token, once an hour",
+        Blocked::TooManyTokens => "issues nothing before the deadline, and revokes what it may",
+        Blocked::SecondInstallation
+        | Blocked::AnotherOrganization
+        | Blocked::NoSuchAccount
+        | Blocked::OwnedByOther
+        | Blocked::ScheduledForDeletion
+        | Blocked::TakeOverNeeded => "changes nothing there, and looks again",
+    }
+}
+
+/// What a person should do about a block.
+pub fn remedy_of_block(reason: Blocked) -> &'static str {
+    match reason {
+        Blocked::SecondInstallation => "find the other rotad and stop it, or give it another `deployment`",
+        Blocked::AnotherOrganization => {
+            "put the right organization's admin token back; if all tokens were really revoked, wait an hour"
+        }
+        Blocked::NoSuchAccount => "create the account at MotherDuck again, or take the credential out of the configuration",
+        Blocked::OwnedByOther => "deliver elsewhere, or remove the marker if its owner is gone",
+        Blocked::ScheduledForDeletion => "restore the AWS secret, or deliver elsewhere",
+        Blocked::TakeOverNeeded => "set `take_over = true` at that delivery to have its value overwritten, or deliver elsewhere",
+        Blocked::UnfitToken => "compare the last steps with what MotherDuck's API says of tokens, and report it",
+        Blocked::TooManyTokens => "see why old tokens are not revoked; `rotad revoke TOKEN_ID` for what nothing serves",
+        Blocked::RolledBack => "find out who put it back and why; `rotad resume` overwrites it now",
+    }
+}
+
+/// What a person should do about a place that can't be read or written.
+pub fn remedy_of_failure(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Unauthorized => "renew the login by which rotad uses that store",
+        Reason::Forbidden => "grant the permission that is missing; `rotad check --online` names it where it can be known",
+        Reason::Throttled => "nothing at first; if it lasts, spread the schedules or ask for a higher quota",
+        Reason::Unavailable => "bring the store back, or unseal it; nothing is lost meanwhile",
+        Reason::Unreachable | Reason::TimedOut => "look at the network between rotad and the store: names, firewalls, load",
+        Reason::BadAnswer => "see whether a proxy answers in the store's place; the log has more",
+        Reason::Rejected => "correct the delivery in the configuration, or what the store expects of it",
+        Reason::NoSuchAccount => "create the account again, or take the credential out of the configuration",
+        Reason::Missing => "create what is missing there, or correct the delivery in the configuration",
+        Reason::NameTaken => "nothing: the next attempt has another name",
+        Reason::NoRoute => "correct the address in the configuration",
+        Reason::Unsuitable => "put what stands there out of the way, or deliver elsewhere",
+        Reason::Full => "make room there",
+        Reason::Busy => "nothing at first; if it lasts, see what hangs at that place",
+        Reason::Expired | Reason::Revoked => "nothing: another token is issued",
+        Reason::WrongAccount => "compare `account` in the configuration with MotherDuck, and report it",
+        Reason::WrongRegion => "correct `postgres` of the organization",
+    }
+}
+
+/// What of rotad as a whole needs a person.
+pub fn general_concerns(snapshot: &Snapshot) -> Vec<Concern> {
+    let general = |happened: &str, next: &str, remedy: &str| Concern {
+        attention: None,
+        place: None,
+        since: None,
+        happened: happened.to_owned(),
+        next: next.to_owned(),
+        next_at: None,
+        remedy: remedy.to_owned(),
+    };
+    let mut concerns = Vec::new();
+    if snapshot.journal == JournalState::Unwritable {
+        concerns.push(general(
+            "the journal can't be written, so nothing is issued or revoked",
+            "tries every 10 s",
+            "make room on its disk, or make it writable",
+        ));
+    }
+    let frozen = FreezeReason::ALL.iter().filter(|reason| snapshot.revocations_frozen.of(**reason) > 0);
+    concerns.extend(frozen.filter_map(|reason| {
+        let by_itself = "rotates at deadlines all the same, and goes on by itself once the clocks agree";
+        let (happened, next, remedy) = match reason {
+            FreezeReason::NotCompared => (
+                "nothing is revoked: MotherDuck's API has not answered since the start, so the time is not confirmed",
+                "asks again and again, and goes on by itself once there is an answer",
+                "look at the network and the admin token; `rotad check --online` tries them",
+            ),
+            FreezeReason::ClockJump => ("nothing is revoked: the machine's clock jumped", by_itself, "set the machine's clock"),
+            FreezeReason::ClockSkew => {
+                ("nothing is revoked: the machine's clock differs from MotherDuck's", by_itself, "set the machine's clock")
+            }
+            FreezeReason::AnotherOrganization => (
+                "nothing is issued or revoked: most of the known tokens are gone at once",
+                "looks again every 10 minutes, and goes on by itself once the known tokens show",
+                remedy_of_block(Blocked::AnotherOrganization),
+            ),
+            // Told above, in its own words.
+            FreezeReason::JournalUnwritable => return None,
+        };
+        Some(general(happened, next, remedy))
+    }));
+    if !snapshot.last_reload_successful && snapshot.last_reload_success_at != At::UNKNOWN {
+        concerns.push(general(
+            "the configuration's file changed and was refused",
+            "goes on with the configuration from before",
+            "`rotad check` says what is wrong with it; a restart would fail",
+        ));
+    }
+    concerns.extend(snapshot.organizations.iter().filter_map(|organization| admin_token(organization, snapshot.taken_at)));
+    concerns
+}
+
+fn admin_token(organization: &Organization, now: Timestamp) -> Option<Concern> {
+    let expires_at = organization.admin_token_expires_at.timestamp()?;
+    let left = expires_at.duration_since(now);
+    (left < ADMIN_TOKEN_EXPIRY_TOLD).then(|| Concern {
+        attention: None,
+        place: None,
+        since: None,
+        happened: match left.is_positive() {
+            true => format!("the admin token of `{}` expires in {}", organization.name, until(expires_at.into(), now)),
+            false => format!("the admin token of `{}` has expired: nothing can be issued or revoked", organization.name),
+        },
+        next: "reads its place again and again".to_owned(),
+        next_at: None,
+        remedy: "create a new one at MotherDuck and put it in its place; no restart is needed".to_owned(),
+    })
+}
