@@ -180,6 +180,7 @@ fn policy(number: usize, name: CredentialName, place: &file::FilePlace, due_at: 
     Policy {
         owner: Owner { deployment: "bench".parse().expect("a valid name"), credential: name },
         renamed_from: None,
+        adopt: [].into(),
         organization: "main".into(),
         account: Account::new(&account(number)),
         token_type: TokenType::ReadWrite,

@@ -227,6 +227,7 @@ fn words(step: &Step) -> String {
         Happened::Revoked => format!("{token} is revoked"),
         Happened::Expired => format!("{token} expires"),
         Happened::GivenUp => "a lost token is given up: it has expired if it ever was".to_owned(),
+        Happened::AdoptionTaken => format!("{token} was made by hand: it is to be superseded and revoked"),
         Happened::PauseEnded => "the pause ends".to_owned(),
         other => other.as_str().to_owned(),
     }

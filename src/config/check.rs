@@ -13,7 +13,7 @@ use super::duration::show;
 use super::problem::{Sheet, Span};
 use super::sections::{Limits, Organization};
 use super::sink::Sink;
-use crate::rotation::{CredentialName, Verify};
+use crate::rotation::{CredentialName, TokenId, Verify};
 
 /// DuckDB keeps an instance, and with it the token that it was opened with, about this long.
 const DUCKDB_CACHE: SignedDuration = SignedDuration::from_mins(15);
@@ -87,6 +87,20 @@ pub(super) fn renames(sheet: &Sheet<'_>, found: &Found) {
                 message,
                 "a history goes on in one credential: remove `renamed_from` from one of them",
             );
+        }
+    }
+}
+
+/// Refuses a token that two credentials would take over: each would revoke it when its own places are served.
+pub(super) fn adoptions(sheet: &Sheet<'_>, found: &Found) {
+    let mut taken: BTreeMap<&TokenId, &CredentialName> = BTreeMap::new();
+    for (name, resolved) in found {
+        for token in resolved.credential.adopt.iter() {
+            if let Some(other) = taken.insert(token, name) {
+                let message = format!("credentials `{other}` and `{name}` both adopt the token `{token}`");
+                let help = "where one token is used in several places, one credential must deliver to all of them";
+                sheet.error(&resolved.spans.adopt, message, help);
+            }
         }
     }
 }

@@ -1,20 +1,23 @@
 //! `[defaults]` and `[credential.<name>]`: keys taken, defaults laid under them, deliveries filled in.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp, tz};
+use toml::de::DeValue;
 
 use super::delivery::{self, Delivery, Names, Templates};
 use super::duration::show;
 use super::pace::{self, Pace};
 use super::problem::{Sheet, Span, quoted};
-use super::reader::{At, Field, Section};
+use super::reader::{At, Field, Section, described};
 use super::sink::{self, Drafted};
 use super::{hint, parts};
-use crate::rotation::{Account, CredentialName, DeliveryId, DeliveryPolicy, Deployment, Mode, Owner, Policy, TokenType, Verify};
+use crate::rotation::{
+    Account, CredentialName, DeliveryId, DeliveryPolicy, Deployment, Mode, Owner, Policy, TokenId, TokenType, Verify,
+};
 
 pub(super) const CREDENTIAL_KEYS: &[&str] = &[
     "account",
@@ -30,6 +33,7 @@ pub(super) const CREDENTIAL_KEYS: &[&str] = &[
     "labels",
     "mode",
     "renamed_from",
+    "adopt",
     "deliver",
 ];
 
@@ -53,6 +57,8 @@ pub struct Credential {
     pub terms: Arc<Terms>,
     /// The name whose history this credential carries on.
     pub renamed_from: Option<CredentialName>,
+    /// Ids of tokens made by hand that are to be superseded and revoked.
+    pub adopt: Arc<[TokenId]>,
     /// In the order of the configuration.
     pub deliveries: Box<[Delivery]>,
 }
@@ -112,6 +118,7 @@ impl Credential {
             tokens_max,
             owner,
             renamed_from: self.renamed_from.clone(),
+            adopt: Arc::clone(&self.adopt),
         }
     }
 }
@@ -131,6 +138,7 @@ pub(super) struct Draft<'d> {
     labels: Field<BTreeMap<String, String>>,
     mode: Field<Mode>,
     renamed_from: Field<CredentialName>,
+    adopt: Field<Arc<[TokenId]>>,
     deliver: Field<Rc<At<Templates>>>,
 }
 
@@ -159,6 +167,7 @@ pub(super) struct Spans {
     pub name: Span,
     pub schedule: Span,
     pub grace: Span,
+    pub adopt: Span,
     pub deliveries: Vec<Span>,
 }
 
@@ -191,6 +200,7 @@ impl<'d> Draft<'d> {
                 let name = parts::name(sheet, "a credential", at)?;
                 name.parse().ok()
             }),
+            adopt: section.array("adopt").and_then(|at| token_ids(sheet, &at.value)),
             deliver,
         };
         draft.check_schedule_keys(section);
@@ -238,12 +248,25 @@ impl<'d> Context<'d> {
             self.sheet.missing(&name.span, format!("[credential.{}] has no `deliver`", shortened(name.value)), help);
         }
         let terms = self.terms(name, draft, defaults);
+        let adopt = first(&draft.adopt, &defaults.adopt);
         let (key, account, templates) = (key?, Account::new(account.value()?), templates.value()?);
         let (deliveries, delivery_spans) = self.deliveries(name, &key, &account, templates)?;
         let (terms, schedule, grace) = terms?;
         Some(Resolved {
-            credential: Credential { account, terms, renamed_from: draft.renamed_from.as_ref().value().cloned(), deliveries },
-            spans: Spans { name: name.span.clone(), schedule, grace, deliveries: delivery_spans },
+            credential: Credential {
+                account,
+                terms,
+                renamed_from: draft.renamed_from.as_ref().value().cloned(),
+                adopt: adopt.clone().value().cloned().unwrap_or_default(),
+                deliveries,
+            },
+            spans: Spans {
+                name: name.span.clone(),
+                schedule,
+                grace,
+                adopt: adopt.set().map_or(name.span.clone(), |at| at.span),
+                deliveries: delivery_spans,
+            },
         })
     }
 
@@ -432,6 +455,25 @@ fn check_ttl(sheet: &Sheet<'_>, at: &At<SignedDuration>) -> Option<SignedDuratio
     let side = if at.value < TTL_MIN { "below the 300s" } else { "above the 365d" };
     sheet.error(&at.span, format!("`ttl` of {} is {side} that MotherDuck takes", show(at.value)), "from `300s` to `365d`");
     None
+}
+
+/// Tokens' ids, as the API gives them: UUIDs (documented). Somebody may put the token itself there, which is not shown.
+fn token_ids<'d>(sheet: &Sheet<'_>, items: &[At<&'d DeValue<'d>>]) -> Option<Arc<[TokenId]>> {
+    let mut ids = BTreeSet::new();
+    for item in items {
+        let id = item.value.as_str().filter(|text| text.len() == 36 && uuid::Uuid::try_parse(text).is_ok());
+        let Some(id) = id else {
+            let found = item.value.as_str().map_or_else(|| described(item.value).to_owned(), quoted);
+            let help = "an id as `rotad import` prints it, such as `5b0c1e0a-9c1d-4a51-8f0e-2f6d3a7b9c10`; never the token itself";
+            sheet.error(&item.span, format!("an entry of `adopt` is {found}, which is no token's id"), help);
+            return None;
+        };
+        if !ids.insert(TokenId(id.to_owned())) {
+            sheet.error(&item.span, format!("`adopt` lists `{id}` twice"), "remove one of the two");
+            return None;
+        }
+    }
+    Some(ids.into_iter().collect())
 }
 
 fn check_zone<'d>(sheet: &Sheet<'_>, at: &At<&'d str>) -> Option<&'d str> {

@@ -97,7 +97,7 @@ impl Config {
 
     fn change(&self, name: &CredentialName, before: &Credential, new: &Self, after: &Credential) -> Option<Change> {
         // `renamed_from` stays in the file for as long as its writer likes, and changes nothing by itself.
-        let unchanged = before.account == after.account && before.terms == after.terms;
+        let unchanged = before.account == after.account && before.terms == after.terms && before.adopt == after.adopt;
         if unchanged && before.deliveries == after.deliveries && self.sinks == new.sinks {
             return None;
         }

@@ -204,6 +204,7 @@ fn config(root: &Section<'_>, world: &dyn Surroundings) -> Option<Config> {
     let organizations: BTreeMap<_, _> = organizations.into_iter().filter_map(|(name, found)| Some((name, found?))).collect();
     check::targets(sheet, &credentials, &sinks);
     check::renames(sheet, &credentials);
+    check::adoptions(sheet, &credentials);
     let place = |found: &[Entry<'_>], name: &str| {
         found.iter().find(|entry| entry.name.value == name).map_or(0..0, |entry| entry.name.span.clone())
     };

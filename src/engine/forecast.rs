@@ -102,6 +102,7 @@ fn is_told(what: Happened) -> bool {
             | Happened::Expired
             | Happened::GivenUp
             | Happened::PauseEnded
+            | Happened::AdoptionTaken
     )
 }
 
@@ -109,7 +110,10 @@ impl<'p> World<'p> {
     /// The world as the journal knows it.
     fn of(stored: Option<&Credential>, policy: &'p Policy) -> Self {
         let mut world = Self { policy, tokens: Vec::new(), places: BTreeMap::new(), values: BTreeMap::new() };
-        let Some(credential) = stored else { return world };
+        let Some(credential) = stored else {
+            world.adopt(&Credential::default());
+            return world;
+        };
         for (id, rotation) in &credential.rotations {
             let Some(token) = &rotation.token else { continue };
             world.tokens.push(ListedToken {
@@ -121,11 +125,25 @@ impl<'p> World<'p> {
             });
             world.values.extend(token.fingerprint.map(|fingerprint| (*id, fingerprint)));
         }
+        world.adopt(credential);
         for (place, known) in &credential.deliveries {
             let shown = known.confirmed.and_then(|id| Some((*world.values.get(&id)?, id)));
             world.places.extend(shown.map(|shown| (place.clone(), shown)));
         }
         world
+    }
+
+    /// Tokens made by hand that were not looked for yet: taken to be what the operator says that they are.
+    fn adopt(&mut self, credential: &Credential) {
+        for token in self.policy.adopt.iter().filter(|token| !credential.adoptions.contains_key(*token)) {
+            self.tokens.push(ListedToken {
+                id: token.clone(),
+                name: None,
+                created_at: Timestamp::UNIX_EPOCH,
+                expires_at: None,
+                token_type: self.policy.token_type,
+            });
+        }
     }
 
     fn carry_out(&mut self, turn: &mut Turn<'_>, action: Action, now: Moment) {

@@ -91,6 +91,7 @@ pub fn phase(credential: &Credential, id: RotationId, rotation: &Rotation) -> Op
         Stage::Lost => TokenPhase::Lost,
         Stage::Orphaned => TokenPhase::Orphaned,
         Stage::Unfit => TokenPhase::Unfit,
+        Stage::ByHand => TokenPhase::ByHand,
         Stage::Issued { .. } if credential.current == Some(id) => TokenPhase::Current,
         Stage::Issued { .. } if credential.current > Some(id) => TokenPhase::Retiring,
         Stage::Issued { .. } => TokenPhase::Issued,
@@ -105,6 +106,7 @@ fn tokens(credential: &Credential) -> TokenCounts {
             Some(TokenPhase::Lost) => &mut counts.lost,
             Some(TokenPhase::Orphaned) => &mut counts.orphaned,
             Some(TokenPhase::Unfit) => &mut counts.unfit,
+            Some(TokenPhase::ByHand) => &mut counts.by_hand,
             Some(TokenPhase::Current) => &mut counts.current,
             Some(TokenPhase::Retiring) => &mut counts.retiring,
             Some(TokenPhase::Issued) => &mut counts.issued,
@@ -178,6 +180,7 @@ mod tests {
             verify: Verify::None,
             mode,
             deliveries: BTreeMap::from(deliveries),
+            adopt: [].into(),
             sweep_every: SignedDuration::from_hours(1),
             tokens_max: 16,
         }

@@ -40,6 +40,7 @@ impl Turn<'_> {
             }
             ListOutcome::Complete(tokens) => {
                 self.credential.listing.reset();
+                self.match_adoptions(account, &tokens, now);
                 if *account == self.policy.account {
                     self.count(&tokens);
                 }
@@ -75,7 +76,8 @@ impl Turn<'_> {
                     let recorded = self.credential.rotations.get(&id).is_some_and(|rotation| rotation.stage != Stage::Requested);
                     seen.unknown += u32::from(!recorded);
                 }
-                None => seen.foreign += 1,
+                // One that is adopted is nobody else's any more.
+                None => seen.foreign += u32::from(self.credential.rotation_of(&token.id).is_none()),
             }
         }
         self.credential.seen = seen;

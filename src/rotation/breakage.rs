@@ -32,6 +32,10 @@ pub enum Breakage {
     LostRevokedAtOnce,
     /// What a rebuild found is revoked (S3).
     AdoptedRevoked,
+    /// An id that the operator no longer lists for adoption is revoked all the same (S3).
+    WithdrawalIgnored,
+    /// An id listed for adoption is taken although rotad made it for another credential (S3).
+    AnothersAdopted,
     /// A request without an answer is taken as refused: its token is forgotten (S5, L2).
     LostForgotten,
     /// A request without an answer is sent once more, with the same id (S5).

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::adopt::Adoption;
 use super::backoff::Backoff;
 use super::order::Orders;
 use super::outcome::Failed;
@@ -82,6 +83,9 @@ pub struct Credential {
     /// What persons ordered and is not done yet.
     #[serde(default, skip_serializing_if = "Orders::is_empty")]
     pub orders: Orders,
+    /// Ids of tokens made by hand that the operator lists for adoption, and what became of each.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub adoptions: BTreeMap<TokenId, Adoption>,
     /// Rotations that a delivery shows, that the journal does not know and that complete lists lack,
     /// each with the time of the first such list.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -159,6 +163,8 @@ pub enum Stage {
     Unfit,
     /// Its value is gone before every delivery had it.
     Orphaned,
+    /// A person made it and lists it for adoption: its value was never known here.
+    ByHand,
 }
 
 /// What is recorded of a token. Its value is not.
@@ -344,7 +350,7 @@ impl Credential {
                 Stage::Requested | Stage::Lost => {
                     (recorded || rotation.was_attempted()).then_some("has a token before it was issued")
                 }
-                Stage::Issued { .. } | Stage::Unfit | Stage::Orphaned => {
+                Stage::Issued { .. } | Stage::Unfit | Stage::Orphaned | Stage::ByHand => {
                     (!recorded).then_some("was issued without a record of its token")
                 }
             };

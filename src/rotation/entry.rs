@@ -65,10 +65,16 @@ pub enum Happened {
     /// An order came to its end without effect; the detail says why.
     OrderEnded,
     PauseEnded,
+    /// A token made by hand was taken in, to be superseded and revoked.
+    AdoptionTaken,
+    /// An id that is listed for adoption can't be taken; the detail says why.
+    AdoptionRefused,
+    /// An id is no longer listed for adoption: its token is not revoked.
+    AdoptionWithdrawn,
 }
 
 impl Happened {
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 39] = [
         Self::Intended,
         Self::Issued,
         Self::IssueRefused,
@@ -105,6 +111,9 @@ impl Happened {
         Self::Ordered,
         Self::OrderEnded,
         Self::PauseEnded,
+        Self::AdoptionTaken,
+        Self::AdoptionRefused,
+        Self::AdoptionWithdrawn,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -145,6 +154,9 @@ impl Happened {
             Self::Ordered => "ordered",
             Self::OrderEnded => "order_ended",
             Self::PauseEnded => "pause_ended",
+            Self::AdoptionTaken => "adoption_taken",
+            Self::AdoptionRefused => "adoption_refused",
+            Self::AdoptionWithdrawn => "adoption_withdrawn",
         }
     }
 
@@ -166,6 +178,8 @@ impl Happened {
                 | Self::Unblocked
                 | Self::Ordered
                 | Self::PauseEnded
+                | Self::AdoptionTaken
+                | Self::AdoptionWithdrawn
         )
     }
 }

@@ -55,6 +55,7 @@ impl Turn<'_> {
         self.take_name(now);
         self.take_deliveries(now);
         self.tidy_orders(now);
+        self.tidy_adoptions(now);
         let tag = self.policy.schedule.tag();
         // The moment of a change is noted by clocks that were compared; till then only deadlines count.
         if self.credential.schedule_tag != tag && !self.frozen {
@@ -127,7 +128,9 @@ impl Turn<'_> {
             }
         }
         for id in removed {
-            let was_ours = self.credential.was_ours(&id);
+            // A token made by hand may be served where nothing of ours ever was.
+            let by_hand = self.credential.rotations.values().any(|rotation| rotation.stage == Stage::ByHand);
+            let was_ours = self.credential.was_ours(&id) || by_hand;
             self.credential.deliveries.remove(&id);
             if let (true, Some(newest)) = (was_ours && !broken(Breakage::FormerDeliveryForgotten), self.credential.newest) {
                 self.credential.former.insert(id.clone(), newest);

@@ -3,6 +3,7 @@
 //! Pure: it never reads a clock, draws a random number, does I/O or awaits. The daemon, the
 //! simulator and the model checker run the same code.
 
+mod adopt;
 mod answers;
 mod backoff;
 pub mod breakage;
@@ -21,6 +22,7 @@ pub mod schedule;
 mod turn;
 mod words;
 
+pub use adopt::Adoption;
 pub use backoff::Backoff;
 pub use credential::{Attempt, Block, Blocked, Credential, Delivery, ProcessId, Rotation, Seen, Settled, Stage, Token, Trouble};
 pub use entry::{Entry, Happened};

@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 
 use super::outcome::Verify;
 use super::schedule::Schedule;
-use super::words::{Account, CredentialName, DeliveryId, Owner, TokenType};
+use super::words::{Account, CredentialName, DeliveryId, Owner, TokenId, TokenType};
 
 /// Whether rotad acts on a credential or only looks at it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,6 +44,8 @@ pub struct Policy {
     pub verify: Verify,
     pub mode: Mode,
     pub deliveries: BTreeMap<DeliveryId, DeliveryPolicy>,
+    /// Ids of tokens made by hand that are to be superseded and revoked.
+    pub adopt: Arc<[TokenId]>,
     /// How often deliveries and list are compared when nothing else is due.
     pub sweep_every: SignedDuration,
     /// The most tokens of this credential seen live before it is blocked (twice as many at the deadline).

@@ -154,7 +154,7 @@ impl Turn<'_> {
         match rotation.stage {
             Stage::Requested | Stage::Lost => return Hold::Held,
             Stage::Unfit if self.never_left(rotation) => return Hold::Exempt,
-            Stage::Unfit | Stage::Orphaned | Stage::Issued { .. } => {}
+            Stage::Unfit | Stage::Orphaned | Stage::Issued { .. } | Stage::ByHand => {}
         }
         // A person's order: the grace period of S2 and S3's record are not needed, S1 may yield too.
         let ordered = self.credential.orders.revokes(rotation);

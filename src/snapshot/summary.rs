@@ -118,6 +118,8 @@ label!(
         Lost = "lost",
         /// Not what was asked for.
         Unfit = "unfit",
+        /// Made by hand, and listed for adoption: to be revoked once it is superseded.
+        ByHand = "by_hand",
     }
 );
 
@@ -236,6 +238,7 @@ pub struct TokenCounts {
     pub orphaned: u16,
     pub lost: u16,
     pub unfit: u16,
+    pub by_hand: u16,
 }
 
 impl TokenCounts {
@@ -247,6 +250,7 @@ impl TokenCounts {
             TokenPhase::Orphaned => self.orphaned,
             TokenPhase::Lost => self.lost,
             TokenPhase::Unfit => self.unfit,
+            TokenPhase::ByHand => self.by_hand,
         }
     }
 }

@@ -124,6 +124,7 @@ impl Times {
         let account_number = if rng.permille(150) { index / 2 } else { index };
         let policy = Policy {
             renamed_from: None,
+            adopt: [].into(),
             schedule,
             organization: ORGANIZATIONS[organization_of(account_number)].into(),
             account: account(account_number),

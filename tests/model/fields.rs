@@ -272,6 +272,7 @@ impl Canon {
             Stage::Issued { verified: true } => 3,
             Stage::Unfit => 4,
             Stage::Orphaned => 5,
+            Stage::ByHand => 6,
         });
         self.flag(token.is_some());
         if let Some(Recorded { id, created_at, expires_at, fingerprint: known }) = token {

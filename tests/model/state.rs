@@ -177,6 +177,7 @@ fn policy(places: &[usize]) -> Policy {
     let delivery = DeliveryPolicy { take_over: false, write_limit: span(WRITE_LIMIT) };
     Policy {
         renamed_from: None,
+        adopt: [].into(),
         owner: owner(0),
         organization: "main".into(),
         account: account(0),

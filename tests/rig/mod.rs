@@ -86,6 +86,7 @@ impl Rig {
         let policy = Policy {
             owner: owner(),
             renamed_from: None,
+            adopt: [].into(),
             organization: "main".into(),
             account: Account::new("etl_prod"),
             token_type: TokenType::ReadWrite,

@@ -66,6 +66,7 @@ fn policy() -> Policy {
         sweep_every: SignedDuration::from_hours(1),
         tokens_max: 16,
         renamed_from: None,
+        adopt: [].into(),
         owner,
     }
 }
