@@ -30,6 +30,14 @@ pub enum Adoption {
 }
 
 impl Turn<'_> {
+    /// Whether a token made by hand is to be revoked, or may yet be found: it may be served anywhere.
+    pub(super) fn awaits_adoption(&self) -> bool {
+        let open = |token: &TokenId| {
+            !matches!(self.credential.adoptions.get(token), Some(Adoption::Ended | Adoption::Refused))
+        };
+        self.policy.adopt.iter().any(open)
+    }
+
     /// Follows the configuration: what it no longer lists is withdrawn, what has ended is noted.
     pub(super) fn tidy_adoptions(&mut self, now: Moment) {
         let adopted: Vec<(TokenId, Adoption)> =

@@ -73,8 +73,10 @@ impl Turn<'_> {
             self.trust_the_clocks(now);
             self.drop_expired(now);
         }
-        let rotations = &self.credential.rotations;
-        self.credential.former.retain(|_, newest| rotations.keys().any(|id| id <= newest));
+        if !self.awaits_adoption() {
+            let rotations = &self.credential.rotations;
+            self.credential.former.retain(|_, newest| rotations.keys().any(|id| id <= newest));
+        }
     }
 
     /// The clocks were compared. What was noted before that may lie in the future, or be younger than
@@ -129,10 +131,11 @@ impl Turn<'_> {
         }
         for id in removed {
             // A token made by hand may be served where nothing of ours ever was.
-            let by_hand = self.credential.rotations.values().any(|rotation| rotation.stage == Stage::ByHand);
-            let was_ours = self.credential.was_ours(&id) || by_hand;
+            let was_ours = self.credential.was_ours(&id) || self.awaits_adoption();
             self.credential.deliveries.remove(&id);
-            if let (true, Some(newest)) = (was_ours && !broken(Breakage::FormerDeliveryForgotten), self.credential.newest) {
+            if was_ours && !broken(Breakage::FormerDeliveryForgotten) {
+                let of_now = || RotationId::mint(now.wall, None, self.facts.installation, u64::MAX);
+                let newest = self.credential.newest.unwrap_or_else(of_now);
                 self.credential.former.insert(id.clone(), newest);
             }
             self.entry(now, Happened::DeliveryRemoved, |entry| {

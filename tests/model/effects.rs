@@ -288,6 +288,7 @@ impl<'m> Run<'m, '_> {
             token_type: *token_type,
             ended: None,
             listed_from: 0,
+            by_hand: false,
         });
         self.tell(|| format!("  the API makes t{index} for {}", name.rotation));
         index

@@ -51,7 +51,7 @@ impl Canon {
     }
 
     fn token(&mut self, token: &mut Token) {
-        let Token { name, account: _, created, expires, token_type: _, ended, listed_from: _ } = token;
+        let Token { name, account: _, created, expires, token_type: _, ended, listed_from: _, by_hand: _ } = token;
         self.name(name);
         self.ms(created, JOURNAL_AGE);
         self.ms(expires, SECOND);
@@ -185,6 +185,7 @@ impl Canon {
             renamed,
             swept_by,
             orders,
+            adoptions,
         } = credential;
         self.flag(*known);
         let old = std::mem::take(rotations);
@@ -242,6 +243,7 @@ impl Canon {
         self.flag(*unsettled_while_frozen);
         self.flag(name.is_some());
         assert!(renamed.is_empty(), "the model renames no credential");
+        assert!(adoptions.is_empty(), "the model takes over no token made by hand");
         assert!(orders.is_empty(), "nobody orders anything in the model");
         self.maybe_by(swept_by);
     }

@@ -40,6 +40,8 @@ pub enum Fault {
     Reconfigured,
     Renamed,
     Ordered,
+    /// The token at hand was made by a person and adopted.
+    MadeByHand,
 }
 
 /// What the core asked for when it happened.
@@ -92,6 +94,7 @@ impl Coverage {
         owed.extend([F::Rejected, F::NameTaken, F::TtlDropped, F::TypeDropped].map(|fault| (fault, D::Issue)));
         owed.extend([F::Incomplete, F::Lagging].map(|fault| (fault, D::List)));
         owed.extend([F::Unreadable, F::Lagging].map(|fault| (fault, D::Read)));
+        owed.push((F::MadeByHand, D::Revoke));
         owed.extend([F::Refused, F::Conflict].map(|fault| (fault, D::Write)));
         owed.extend([F::Disproved, F::Unavailable].map(|fault| (fault, D::Verify)));
         let outside = [

@@ -103,6 +103,7 @@ impl Sim<'_> {
             token_type,
             ended: None,
             listed_from: self.now + late,
+            by_hand: false,
         });
         self.tell(|| format!("the API makes t{index} for {rotation} ({fault:?})"));
         if expires < NEVER {
@@ -167,7 +168,13 @@ impl Sim<'_> {
         if self.tokens[index].is_live(self.now) {
             self.tokens[index].ended = Some((self.now, Ended::ByUs));
             self.tell(|| format!("the API revokes t{index}, as we asked ({fault:?})"));
-            let verdict = Scene::revoked(&self.places, index, sent);
+            // Of a place that is not configured any more a new journal knows nothing, and the operator still lists the id.
+            let forgotten = self.journal_struck && self.tokens[index].by_hand;
+            let judged: Vec<_> = match forgotten {
+                true => self.configured().cloned().collect(),
+                false => self.places.clone(),
+            };
+            let verdict = Scene::revoked(&judged, index, sent);
             self.judge(verdict);
             if self.recovered {
                 self.check_served("after a revocation");

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::setup::{Faults, is_of};
+use super::setup::{Faults, account_index, is_of};
 use super::sim::{Event, NEVER, Sim, patience, policy_every};
-use super::world::{Author, HOUR, MINUTE, Ms, Place, ms_of, stamp};
+use super::world::{Author, HOUR, MINUTE, Ms, Place, ms_of, stamp, token_id};
 
 impl Sim<'_> {
     pub fn expires(&mut self, index: usize) {
@@ -104,6 +104,10 @@ impl Sim<'_> {
             return;
         }
         let leaked = self.tokens[..newest].iter().enumerate().find(|(index, token)| {
+            if token.by_hand {
+                let account = account_index(&policy.account) == token.account;
+                return account && policy.adopt.contains(&token_id(*index)) && token.is_live(self.now);
+            }
             let ours = is_of(&token.name.owner, credential) && token.is_live(self.now) && token.expires < NEVER;
             ours && row.memo.recorded.contains(&token.name.rotation) && !self.adopted.contains(index)
         });

@@ -166,10 +166,11 @@ impl Scene<'_> {
         }
         let token = &self.tokens[index];
         let ordered = self.memo.revoke_now.contains(&rotation);
-        if !(self.memo.recorded.contains(&rotation) || ordered)
-            || token.name.rotation != rotation
-            || !is_of(&token.name.owner, self.credential)
-        {
+        let listed = self.policy.adopt.contains(&super::world::token_id(index));
+        let recorded = (self.memo.recorded.contains(&rotation) || ordered)
+            && token.name.rotation == rotation
+            && is_of(&token.name.owner, self.credential);
+        if !(if token.by_hand { listed } else { recorded }) {
             return Err(("S3", format!("t{index} is revoked, and this journal did not record it")));
         }
         if never_left {

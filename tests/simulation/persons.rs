@@ -110,6 +110,7 @@ impl Sim<'_> {
                 self.meet_outside(Fault::JournalLost, credential);
                 self.tell(|| "the journal is lost".to_owned());
                 self.crash();
+                self.journal_struck = true;
                 let installation = InstallationId(self.rng.next() as u32);
                 let rows = vec![None; self.actors.len()];
                 self.journal = Journal { installation, created_at: stamp(self.now), rows, mark: self.journal.mark };
@@ -118,6 +119,7 @@ impl Sim<'_> {
                 self.meet_outside(Fault::JournalRestored, credential);
                 self.tell(|| "the journal is restored from before".to_owned());
                 self.crash();
+                self.journal_struck = true;
                 self.journal = self.rng.pick(&self.snapshots).clone();
             }
             2 => {
@@ -148,6 +150,7 @@ impl Sim<'_> {
             token_type: policy.token_type,
             ended: None,
             listed_from: self.now,
+            by_hand: false,
         });
         self.meet_outside(Fault::SecondInstallation, credential);
         self.tell(|| format!("a second installation makes t{index} for {rotation}"));
@@ -248,11 +251,11 @@ impl Sim<'_> {
         // Other installations are stopped, and what they made is removed: the second one's, and those
         // of a journal that a restored one has replaced.
         let (installation, since) = (self.journal.installation, super::world::ms_of(self.journal.created_at));
-        let late = |token: &&mut Token| token.name.rotation.installation() != installation && token.created > since + 14 * MINUTE;
+        let late = |token: &&mut Token| !token.by_hand && token.name.rotation.installation() != installation && token.created > since + 14 * MINUTE;
         for token in self.tokens.iter_mut().filter(late) {
             token.ended = token.ended.or(Some((self.now, Ended::ByHand)));
         }
-        for token in self.tokens.iter_mut().filter(|token| token.expires == NEVER && token.ended.is_none()) {
+        for token in self.tokens.iter_mut().filter(|token| token.expires == NEVER && token.ended.is_none() && !token.by_hand) {
             token.ended = Some((self.now, Ended::ByHand));
         }
         for credential in 0..self.actors.len() {

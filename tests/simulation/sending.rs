@@ -80,6 +80,12 @@ impl Sim<'_> {
                 self.judge(verdict);
                 let fault = self.revoke_fault(account_index(&account));
                 self.coverage.meet(fault, during);
+                if self.tokens[index].by_hand {
+                    self.coverage.meet(Fault::MadeByHand, during);
+                    if self.tokens[index].account != account_index(&account) {
+                        self.violate("S3", format!("t{index} is revoked at {account}, which it does not belong to"));
+                    }
+                }
                 let at = if fault == Fault::DoneLate { self.now + PATIENCE + self.rng.between(0, 2 * MINUTE) } else { half };
                 let sent = self.now;
                 self.at(at, Event::Midway(credential, generation, Effect::Revoke { rotation, index, fault, sent }));

@@ -3,12 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use rotad::rotation::{Account, CredentialName, DeliveryId, DeliveryPolicy, Mode, Owner, Policy, Schedule, TokenType, Verify};
+use rotad::rotation::{
+    Account, CredentialName, DeliveryId, DeliveryPolicy, InstallationId, Mode, Owner, Policy, RotationId, Schedule, TokenName,
+    TokenType, Verify,
+};
 
 use super::Shape;
 use super::rng::Rng;
 use super::sim::policy_every;
-use super::world::{Content, DAY, FOREIGN, HOUR, MINUTE, Marker, Ms, Place, SECOND, Version, span};
+use super::world::{Content, DAY, FOREIGN, HOUR, MINUTE, Marker, Ms, Place, SECOND, Token, Version, span, stamp, token_id};
 
 /// Which outside events may happen, and how likely each fault is at an action, in permille.
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +30,8 @@ pub struct Faults {
     pub configuration: bool,
     pub accounts: bool,
     pub outages: bool,
+    /// Tokens made by hand are there, and some of them are listed for adoption.
+    pub adoption: bool,
 }
 
 impl Faults {
@@ -44,6 +49,7 @@ impl Faults {
         configuration: false,
         accounts: false,
         outages: false,
+        adoption: false,
     };
 
     /// A mixture of its own for each history: what is always on hides what it masks.
@@ -64,6 +70,7 @@ impl Faults {
             configuration: rng.permille(400),
             accounts: rng.permille(150),
             outages: rng.permille(500),
+            adoption: false,
         }
     }
 }
@@ -80,6 +87,8 @@ pub struct Plan {
 pub struct Setup {
     pub plans: Vec<Plan>,
     pub places: Vec<Place>,
+    /// The tokens that people made before.
+    pub by_hand: Vec<Token>,
     pub faults: Faults,
     pub chaos_ends: Ms,
     pub ends: Ms,
@@ -140,8 +149,11 @@ impl Times {
 
 impl Setup {
     pub fn draw(rng: &mut Rng, shape: &Shape) -> Self {
+        // Drawn apart, so that a history without adoption is what it was before there was any.
+        let mut aside = Rng::new(rng.clone().next());
         let times = Times::draw(rng, shape.quick);
         let mut faults = Faults::draw(rng);
+        faults.adoption = aside.permille(250);
         if let Some(change) = shape.faults {
             change(&mut faults);
         }
@@ -158,10 +170,51 @@ impl Setup {
             }
             plans.push(draw_plan(rng, index, &times, &places[first..], count, &faults));
         }
+        let by_hand = if faults.adoption { adoption(&mut aside, &mut plans, &mut places, &times) } else { Vec::new() };
         let ttl_longest = plans.iter().flat_map(|plan| &plan.versions).map(|policy| policy.ttl.as_millis() as Ms).max().unwrap();
         let ends = chaos_ends + 2 * ttl_longest + 6 * HOUR;
-        Self { plans, places, faults, chaos_ends, ends, per_minute: *rng.pick(&[1, 3, 10]) }
+        Self { plans, places, by_hand, faults, chaos_ends, ends, per_minute: *rng.pick(&[1, 3, 10]) }
     }
+}
+
+/// Tokens that people made, in some of the places, and the ids that each credential lists: most of its account's,
+/// some that are another's, rotad's own or nobody's, and some that are withdrawn later.
+fn adoption(rng: &mut Rng, plans: &mut [Plan], places: &mut [Place], times: &Times) -> Vec<Token> {
+    let mut tokens = Vec::new();
+    let mut of: Vec<Vec<usize>> = Vec::new();
+    for index in 0..plans.len() {
+        let first = tokens.len();
+        for _ in 0..rng.between(1, 3) {
+            let created = -rng.between(MINUTE, 40 * DAY);
+            let expires = if rng.permille(500) { super::sim::NEVER } else { rng.between(HOUR, 3 * times.ttl) };
+            let rotation = RotationId::mint(stamp(created), None, InstallationId(0), tokens.len() as u64);
+            let name = TokenName { owner: "hand/made".parse().unwrap(), rotation };
+            let (account, token_type) = (index, TokenType::ReadWrite);
+            tokens.push(Token { name, account, created, expires, token_type, ended: None, listed_from: created, by_hand: true });
+        }
+        let own: Vec<usize> = (first..tokens.len()).collect();
+        let configured = &plans[index].versions[0].deliveries;
+        for place in places.iter_mut().filter(|place| configured.contains_key(&place.id)) {
+            if rng.permille(600) {
+                place.versions[0].content = Content { value: Some(*rng.pick(&own)), ..Content::default() };
+            }
+        }
+        of.push(own);
+    }
+    for (index, plan) in plans.iter_mut().enumerate() {
+        let mut ids: Vec<usize> = of[index].iter().copied().filter(|_| rng.permille(800)).collect();
+        if rng.permille(250) {
+            let others = *rng.pick(&[tokens.len(), tokens.len() + 1, tokens.len() + 3, 999_999]);
+            ids.push(*rng.pick(&[others, of[(index + 1) % of.len()][0]]));
+        }
+        for version in &mut plan.versions {
+            version.adopt = ids.iter().map(|id| token_id(*id)).collect();
+            if rng.permille(300) {
+                ids.pop();
+            }
+        }
+    }
+    tokens
 }
 
 fn draw_place(rng: &mut Rng, credential: usize, number: usize) -> Place {
@@ -249,6 +302,7 @@ fn policy(rng: &mut Rng, index: usize, named: &Named, times: &Times) -> Policy {
     Policy {
         owner: owner.clone(),
         renamed_from: renamed_from.clone(),
+        adopt: [].into(),
         organization: "main".into(),
         account: account(index),
         token_type: *rng.pick(&[TokenType::ReadWrite, TokenType::ReadScaling]),

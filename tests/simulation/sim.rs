@@ -106,6 +106,8 @@ pub struct Sim<'a> {
     pub never_left: BTreeMap<usize, ProcessId>,
     /// Tokens that a rebuild found.
     pub adopted: BTreeSet<usize>,
+    /// The journal was lost, or restored from before: it may not know of places that were configured once.
+    pub journal_struck: bool,
     pub ignored: &'a [&'a str],
 }
 
@@ -126,7 +128,7 @@ impl<'a> Sim<'a> {
             faults: setup.faults,
             queue: BTreeMap::new(),
             sequence: 0,
-            tokens: Vec::new(),
+            tokens: setup.by_hand.clone(),
             places: setup.places.clone(),
             accounts_gone: BTreeSet::new(),
             journal,
@@ -150,6 +152,7 @@ impl<'a> Sim<'a> {
             trace: VecDeque::new(),
             never_left: BTreeMap::new(),
             adopted: BTreeSet::new(),
+            journal_struck: false,
             ignored,
         };
         sim.at(1, Event::Start);
@@ -157,6 +160,9 @@ impl<'a> Sim<'a> {
         sim.at(setup.ends, Event::End);
         for credential in 0..setup.plans.len() {
             sim.next_person(credential);
+        }
+        for (index, token) in setup.by_hand.iter().enumerate().filter(|(_, token)| token.expires < NEVER) {
+            sim.at(token.expires, Event::Expires(index));
         }
         sim
     }
@@ -657,7 +663,7 @@ pub fn patience(policy: &Policy) -> Ms {
 pub fn listed(index: usize, token: &Token) -> ListedToken {
     ListedToken {
         id: token_id(index),
-        name: Some(token.name.to_string()),
+        name: Some(if token.by_hand { format!("made by hand {index}") } else { token.name.to_string() }),
         created_at: stamp(token.created),
         expires_at: (token.expires < NEVER).then(|| stamp(token.expires)),
         token_type: token.token_type,

@@ -41,6 +41,8 @@ pub struct Token {
     pub ended: Option<(Ms, Ended)>,
     /// From when a list shows it.
     pub listed_from: Ms,
+    /// A person made it: its name says nothing, whatever `name` holds.
+    pub by_hand: bool,
 }
 
 impl Token {
