@@ -81,7 +81,11 @@ fn while_a_place_holds_a_value_that_is_not_explained_the_hand_made_token_lives()
     let mut rig = in_use(&["a", "b"]);
     rig.policy.deliveries.get_mut(&place("b")).unwrap().take_over = false;
     rig.pass(6 * DAY);
-    assert_eq!(rig.blocked(), Some(rotad::rotation::Blocked::TakeOverNeeded), "to adopt a token is no leave to overwrite a place");
+    assert_eq!(
+        rig.blocked(),
+        Some(rotad::rotation::Blocked::TakeOverNeeded),
+        "to adopt a token is no leave to overwrite a place"
+    );
     assert!(lives(&rig, BY_HAND), "`b` may serve it");
     rig.policy.deliveries.get_mut(&place("b")).unwrap().take_over = true;
     rig.pass(DAY);

@@ -6,6 +6,7 @@ mod config;
 mod demo;
 mod detail;
 mod history;
+mod import;
 mod manual;
 mod order;
 mod plan;
@@ -70,6 +71,8 @@ enum Command {
     Status(status::Arguments),
     /// Show what comes next for every credential, when and why; changes nothing
     Plan(plan::Arguments),
+    /// Print the configuration with what takes over tokens that were made by hand
+    Import(import::Arguments),
     /// Show what happened: every step of every rotation
     History(history::Arguments),
     /// Replace tokens now, under the limits
@@ -151,6 +154,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Ended> {
         Command::Run(log) => run::run(&config, &log),
         Command::Support => support::run(&config),
         Command::Plan(arguments) => plan::run(&config, &arguments),
+        Command::Import(arguments) => import::run(&config, &arguments),
         Command::History(arguments) => history::run(&config, &arguments),
         Command::Rotate(arguments) => order::rotate(&config, &arguments),
         Command::Pause(arguments) => order::pause(&config, &arguments),

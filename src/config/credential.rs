@@ -464,7 +464,8 @@ fn token_ids<'d>(sheet: &Sheet<'_>, items: &[At<&'d DeValue<'d>>]) -> Option<Arc
         let id = item.value.as_str().filter(|text| text.len() == 36 && uuid::Uuid::try_parse(text).is_ok());
         let Some(id) = id else {
             let found = item.value.as_str().map_or_else(|| described(item.value).to_owned(), quoted);
-            let help = "an id as `rotad import` prints it, such as `5b0c1e0a-9c1d-4a51-8f0e-2f6d3a7b9c10`; never the token itself";
+            let help =
+                "an id as `rotad import` prints it, such as `5b0c1e0a-9c1d-4a51-8f0e-2f6d3a7b9c10`; never the token itself";
             sheet.error(&item.span, format!("an entry of `adopt` is {found}, which is no token's id"), help);
             return None;
         };

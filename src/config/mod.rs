@@ -108,6 +108,17 @@ pub fn load(path: &Path, world: &dyn Surroundings) -> Result<Config, Problems> {
     parse(&text, &file, world)
 }
 
+/// Reads the file at `path` for `rotad import`: it may lack credentials yet. The answer has its text, too.
+///
+/// # Errors
+/// All problems of the file, or why it can't be read.
+pub fn load_unfinished(path: &Path, world: &dyn Surroundings) -> Result<(String, Config), Problems> {
+    let file = path.display().to_string();
+    let text = read(path).map_err(|(message, help)| Problems::new(vec![Problem::of_file(&file, message, help)]))?;
+    let config = parse_as(&text, &file, world, false)?;
+    Ok((text, config))
+}
+
 /// The text of a configuration's file; otherwise what is wrong with it and what would be right.
 fn read(path: &Path) -> Result<String, (String, &'static str)> {
     use std::io::Read;
@@ -136,6 +147,10 @@ fn read(path: &Path) -> Result<String, (String, &'static str)> {
 /// # Errors
 /// All problems, warnings included, in the order of the text.
 pub fn parse(text: &str, file: &str, world: &dyn Surroundings) -> Result<Config, Problems> {
+    parse_as(text, file, world, true)
+}
+
+fn parse_as(text: &str, file: &str, world: &dyn Surroundings, finished: bool) -> Result<Config, Problems> {
     let sheet = Sheet::new(text, file);
     let (document, mut errors) = document(text);
     errors.dedup();
@@ -145,7 +160,7 @@ pub fn parse(text: &str, file: &str, world: &dyn Surroundings) -> Result<Config,
     }
     let draft = {
         let root = Section::new(&sheet, document.get_ref(), "the file", 0..0, ROOT_KEYS);
-        config(&root, world)
+        config(&root, world, finished)
     };
     let content_hash = content_hash(text);
     drop(document);
@@ -169,7 +184,7 @@ fn document(text: &str) -> (toml::Spanned<DeTable<'_>>, Vec<toml::de::Error>) {
     })
 }
 
-fn config(root: &Section<'_>, world: &dyn Surroundings) -> Option<Config> {
+fn config(root: &Section<'_>, world: &dyn Surroundings, finished: bool) -> Option<Config> {
     let sheet = root.sheet;
     let empty = DeTable::new();
     let deployment = deployment(root);
@@ -181,7 +196,7 @@ fn config(root: &Section<'_>, world: &dyn Surroundings) -> Option<Config> {
     let (journal, keep_history) = (sections::journal(&journal_section, world), sections::keep_history(&journal_section));
     let server = sections::server(&sections::optional(root, "server", sections::SERVER_KEYS, &empty));
 
-    let found_credentials = named(root, "credential", "[credential.etl]", true);
+    let found_credentials = named(root, "credential", "[credential.etl]", finished);
     let limits_section = sections::optional(root, "limits", sections::LIMITS_KEYS, &empty);
     let limits = sections::limits(&limits_section, found_credentials.len());
     let context = Context {

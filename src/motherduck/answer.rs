@@ -40,6 +40,7 @@ impl Asked<'_> {
             Operation::List => format!("list the tokens of `{account}`"),
             Operation::Revoke => format!("revoke a token of `{account}`"),
             Operation::Verify => format!("let the new token list the tokens of `{account}`"),
+            Operation::ListUsers => "list the users".to_owned(),
         }
     }
 
@@ -108,25 +109,53 @@ pub(super) fn issued(asked: Asked<'_>, answer: &Answer, bearer: &Secret) -> (Iss
     (outcome, None)
 }
 
-/// One page of a list: its tokens, and the cursor of the next page.
-pub(super) struct Page {
-    pub tokens: Vec<ListedToken>,
+/// One page of a list: what is on it, and the cursor of the next page.
+pub(super) struct Page<T> {
+    pub items: Vec<T>,
     pub next: Option<String>,
+    /// How many the whole list has, where that is told.
+    pub total: Option<u64>,
+}
+
+/// A user of an organization.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    pub id: String,
+    pub username: Account,
+    pub is_service_account: bool,
+    /// It can't be used any more.
+    pub is_deprovisioned: bool,
+}
+
+/// The answer to `GET /v1/users` (observed).
+pub(super) fn users_page(asked: Asked<'_>, answer: &Answer, bearer: &Secret) -> Result<Page<User>, Failed> {
+    if !(200..300).contains(&answer.status) {
+        return Err(refusal(asked, answer, bearer));
+    }
+    let list: UserList = parse(asked, answer)?;
+    let wrong = || asked.failed(Reason::BadAnswer, "the answer holds a user without an id or a name");
+    let user = |Object(user): Object<ListedUser>| {
+        let ListedUser { id, username, is_service_account, is_deprovisioned } = user;
+        let complete = !id.is_empty() && !username.is_empty();
+        complete.then(|| User { id, username: Account::new(&username), is_service_account, is_deprovisioned }).ok_or_else(wrong)
+    };
+    let items = list.users.into_iter().map(user).collect::<Result<Vec<_>, _>>()?;
+    Ok(Page { items, next: list.next_page_token.filter(|cursor| !cursor.is_empty()), total: list.total_count })
 }
 
 /// The answer to `GET …/tokens`.
-pub(super) fn page(asked: Asked<'_>, answer: &Answer, bearer: &Secret) -> Result<Page, Failed> {
+pub(super) fn page(asked: Asked<'_>, answer: &Answer, bearer: &Secret) -> Result<Page<ListedToken>, Failed> {
     if !(200..300).contains(&answer.status) {
         return Err(refusal(asked, answer, bearer));
     }
     let list: TokenList = parse(asked, answer)?;
     let tokens = list.tokens.into_iter().map(|Object(token)| token.checked(asked)).collect::<Result<Vec<_>, _>>()?;
-    Ok(Page { tokens, next: list.next_page_token.filter(|cursor| !cursor.is_empty()) })
+    Ok(Page { items: tokens, next: list.next_page_token.filter(|cursor| !cursor.is_empty()), total: None })
 }
 
-/// Joins a further page: a token that a change during the walk shows twice counts once.
-pub(super) fn join(tokens: &mut Vec<ListedToken>, seen: &mut BTreeSet<TokenId>, page: Vec<ListedToken>) {
-    tokens.extend(page.into_iter().filter(|token| seen.insert(token.id.clone())));
+/// Joins a further page: what a change during the walk shows twice counts once.
+pub(super) fn join<T>(items: &mut Vec<T>, seen: &mut BTreeSet<String>, page: Vec<T>, id: impl Fn(&T) -> &str) {
+    items.extend(page.into_iter().filter(|item| seen.insert(id(item).to_owned())));
 }
 
 /// The answer to `DELETE …/tokens/{id}`. The body of a success says nothing, so an empty or broken
@@ -250,6 +279,25 @@ struct TokenList {
     tokens: Vec<Object<Token>>,
     #[serde(default)]
     next_page_token: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct UserList {
+    users: Vec<Object<ListedUser>>,
+    #[serde(default)]
+    total_count: Option<u64>,
+    #[serde(default)]
+    next_page_token: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ListedUser {
+    id: String,
+    username: String,
+    #[serde(default)]
+    is_service_account: bool,
+    #[serde(default)]
+    is_deprovisioned: bool,
 }
 
 /// A token; fields that nothing here needs are left unread.

@@ -14,15 +14,15 @@ use zeroize::Zeroizing;
 
 use super::Provider;
 use super::admin_token::AdminToken;
-use super::answer::{self, Answer, Asked, BodyFault};
+use super::answer::{self, Answer, Asked, BodyFault, Page, User};
 use super::claims;
 use super::limiter::{Limiter, Limits, Line};
 use super::observer::{Code, Observer, Operation};
 use super::wire::{Endpoint, Refused, Unproven, Wire};
 use crate::clock::Clock;
 use crate::rotation::{
-    Account, Failed, Fingerprint, IssueOutcome, IssueRequest, ListOutcome, ListedToken, Reason, RevokeOutcome, TokenId,
-    TokenType, VerifyOutcome,
+    Account, Failed, Fingerprint, IssueOutcome, IssueRequest, ListOutcome, Reason, RevokeOutcome, TokenId, TokenType,
+    VerifyOutcome,
 };
 use crate::secret::{Secret, SecretSource};
 
@@ -271,23 +271,58 @@ impl Client {
     }
 
     /// Walks the pages. Anything but a last page at the end is a failure, never a shorter list.
-    async fn walk(&self, asked: Asked<'_>) -> Result<Vec<ListedToken>, Failed> {
-        let url = self.tokens_url(asked)?;
-        let (mut tokens, mut ids, mut cursors) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+    async fn walk<T>(
+        &self,
+        asked: Asked<'_>,
+        url: &str,
+        read: fn(Asked<'_>, &Answer, &Secret) -> Result<Page<T>, Failed>,
+        id: fn(&T) -> &str,
+    ) -> Result<Vec<T>, Failed> {
+        let (mut items, mut ids, mut cursors) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
         let mut cursor: Option<String> = None;
         for _ in 0..PAGES_MAX {
             let query = cursor.as_deref().map(|cursor| format!("?page_token={}", percent_encode(cursor))).unwrap_or_default();
             let request = Request { asked, method: Method::GET, url: format!("{url}{query}"), body: None };
             let (answer, bearer) = self.ask_for_page(&request).await?;
-            let page = answer::page(asked, &answer, &bearer)?;
-            answer::join(&mut tokens, &mut ids, page.tokens);
-            let Some(next) = page.next else { return Ok(tokens) };
+            let page = read(asked, &answer, &bearer)?;
+            answer::join(&mut items, &mut ids, page.items, id);
+            let Some(next) = page.next else {
+                // Fewer than it says: a page is missing, and what is on it would seem to be gone.
+                let found = items.len() as u64;
+                return match page.total.filter(|total| found < *total) {
+                    None => Ok(items),
+                    Some(total) => {
+                        let what = format!("the list has {found} entries and says that there are {total}, so it is not whole");
+                        Err(asked.failed(Reason::BadAnswer, &what))
+                    }
+                };
+            };
             if !cursors.insert(next.clone()) {
                 return Err(asked.failed(Reason::BadAnswer, "the list's pages lead in a circle, so it can't be read whole"));
             }
             cursor = Some(next);
         }
         Err(asked.failed(Reason::BadAnswer, &format!("the list has more than {PAGES_MAX} pages, so it can't be read whole")))
+    }
+
+    async fn in_time<T>(&self, asked: Asked<'_>, walk: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
+        match timeout(self.time_limits.list, walk).await {
+            Ok(listed) => listed,
+            Err(_) => {
+                let limit = self.time_limits.list.as_secs();
+                Err(asked.failed(Reason::TimedOut, &format!("the list was not whole within {limit} s")))
+            }
+        }
+    }
+
+    /// Every user of the organization (observed): all pages, and no fewer than the list says that there are.
+    ///
+    /// # Errors
+    /// Why the list can't be had whole.
+    pub async fn users(&self) -> Result<Vec<User>, Failed> {
+        let everybody = Account::new("");
+        let asked = self.asked(Operation::ListUsers, &everybody);
+        self.in_time(asked, self.walk(asked, &format!("{}/v1/users", self.base), answer::users_page, |user| &user.id)).await
     }
 
     /// Asks for one page, again after a passing failure.
@@ -371,13 +406,13 @@ impl Provider for Client {
 
     async fn list(&self, account: &Account) -> ListOutcome {
         let asked = self.asked(Operation::List, account);
-        match timeout(self.time_limits.list, self.walk(asked)).await {
-            Ok(Ok(tokens)) => ListOutcome::Complete(tokens),
-            Ok(Err(failed)) => ListOutcome::Failed(failed),
-            Err(_) => {
-                let limit = self.time_limits.list.as_secs();
-                ListOutcome::Failed(asked.failed(Reason::TimedOut, &format!("the list was not whole within {limit} s")))
-            }
+        let url = match self.tokens_url(asked) {
+            Ok(url) => url,
+            Err(failed) => return ListOutcome::Failed(failed),
+        };
+        match self.in_time(asked, self.walk(asked, &url, answer::page, |token| &token.id.0)).await {
+            Ok(tokens) => ListOutcome::Complete(tokens),
+            Err(failed) => ListOutcome::Failed(failed),
         }
     }
 

@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use crate::rotation::{Account, IssueOutcome, IssueRequest, ListOutcome, RevokeOutcome, TokenId, TokenType, VerifyOutcome};
 use crate::secret::Secret;
 
+pub use answer::User;
 pub use client::{Client, Options, Probe, TimeLimits};
 pub use limiter::Limits;
 pub use observer::{Code, Observer, Operation, Unobserved};

@@ -11,10 +11,12 @@ pub enum Operation {
     Revoke,
     /// `GET /v1/users/{username}/tokens` with the new token as the caller
     Verify,
+    /// `GET /v1/users`, one page
+    ListUsers,
 }
 
 impl Operation {
-    pub const ALL: [Self; 4] = [Self::Issue, Self::List, Self::Revoke, Self::Verify];
+    pub const ALL: [Self; 5] = [Self::Issue, Self::List, Self::Revoke, Self::Verify, Self::ListUsers];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -22,6 +24,7 @@ impl Operation {
             Self::List => "list",
             Self::Revoke => "revoke",
             Self::Verify => "verify",
+            Self::ListUsers => "list_users",
         }
     }
 }

@@ -32,9 +32,7 @@ pub enum Adoption {
 impl Turn<'_> {
     /// Whether a token made by hand is to be revoked, or may yet be found: it may be served anywhere.
     pub(super) fn awaits_adoption(&self) -> bool {
-        let open = |token: &TokenId| {
-            !matches!(self.credential.adoptions.get(token), Some(Adoption::Ended | Adoption::Refused))
-        };
+        let open = |token: &TokenId| !matches!(self.credential.adoptions.get(token), Some(Adoption::Ended | Adoption::Refused));
         self.policy.adopt.iter().any(open)
     }
 
@@ -115,8 +113,7 @@ impl Turn<'_> {
         while self.credential.rotations.contains_key(&id) {
             id = mint(Some(id));
         }
-        let mut rotation =
-            Rotation::requested(self.policy, self.facts.process, Moment { wall: created_at, steady: now.steady });
+        let mut rotation = Rotation::requested(self.policy, self.facts.process, Moment { wall: created_at, steady: now.steady });
         rotation.stage = Stage::ByHand;
         let expires_at = listed.expires_at.unwrap_or(jiff::Timestamp::MAX);
         rotation.token = Some(Token { id: listed.id.clone(), created_at: listed.created_at, expires_at, fingerprint: None });

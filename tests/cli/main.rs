@@ -9,6 +9,7 @@ mod plain;
 mod process;
 
 mod disk;
+mod importing;
 mod journal;
 mod online;
 mod ordering;

@@ -102,8 +102,16 @@ impl World {
         let late = self.setup.list_lag;
         let late = if late > 0 { self.latency_rng().between(0, late) } else { 0 };
         let (now, rotation) = (self.now, request.name.rotation);
-        let token =
-            Token { name: request.name, account, created: now, expires, token_type, ended: None, listed_from: now + late };
+        let token = Token {
+            name: request.name,
+            account,
+            created: now,
+            expires,
+            token_type,
+            ended: None,
+            listed_from: now + late,
+            by_hand: false,
+        };
         let index = self.add_token(token);
         self.rotations += 1;
         self.tell(Some(credential), || format!("the API makes t{index} for {rotation}"));

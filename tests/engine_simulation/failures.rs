@@ -557,6 +557,7 @@ fn f27_tokens_of_others_are_never_touched() {
             token_type: rotad::rotation::TokenType::ReadWrite,
             ended: None,
             listed_from: 0,
+            by_hand: false,
         };
         let all: Vec<TokenName> = others.into_iter().chain([unknown]).collect();
         all.iter().map(|name| world.add_token(token(name))).collect::<Vec<_>>()
@@ -596,6 +597,7 @@ fn f28_a_place_or_a_name_that_is_anothers_is_left_alone() {
             token_type,
             ended: None,
             listed_from: now,
+            by_hand: false,
         });
     }
     play.pass(8 * HOUR);

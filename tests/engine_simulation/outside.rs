@@ -189,6 +189,7 @@ impl World {
             token_type: policy.token_type,
             ended: None,
             listed_from: self.now,
+            by_hand: false,
         };
         let index = self.add_token(token);
         self.later(Mend::Token(index));

@@ -251,7 +251,9 @@ impl Sim<'_> {
         // Other installations are stopped, and what they made is removed: the second one's, and those
         // of a journal that a restored one has replaced.
         let (installation, since) = (self.journal.installation, super::world::ms_of(self.journal.created_at));
-        let late = |token: &&mut Token| !token.by_hand && token.name.rotation.installation() != installation && token.created > since + 14 * MINUTE;
+        let late = |token: &&mut Token| {
+            !token.by_hand && token.name.rotation.installation() != installation && token.created > since + 14 * MINUTE
+        };
         for token in self.tokens.iter_mut().filter(late) {
             token.ended = token.ended.or(Some((self.now, Ended::ByHand)));
         }

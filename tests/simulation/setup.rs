@@ -182,7 +182,7 @@ impl Setup {
 fn adoption(rng: &mut Rng, plans: &mut [Plan], places: &mut [Place], times: &Times) -> Vec<Token> {
     let mut tokens = Vec::new();
     let mut of: Vec<Vec<usize>> = Vec::new();
-    for index in 0..plans.len() {
+    for (index, plan) in plans.iter().enumerate() {
         let first = tokens.len();
         for _ in 0..rng.between(1, 3) {
             let created = -rng.between(MINUTE, 40 * DAY);
@@ -193,7 +193,7 @@ fn adoption(rng: &mut Rng, plans: &mut [Plan], places: &mut [Place], times: &Tim
             tokens.push(Token { name, account, created, expires, token_type, ended: None, listed_from: created, by_hand: true });
         }
         let own: Vec<usize> = (first..tokens.len()).collect();
-        let configured = &plans[index].versions[0].deliveries;
+        let configured = &plan.versions[0].deliveries;
         for place in places.iter_mut().filter(|place| configured.contains_key(&place.id)) {
             if rng.permille(600) {
                 place.versions[0].content = Content { value: Some(*rng.pick(&own)), ..Content::default() };

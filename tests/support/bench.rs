@@ -19,7 +19,7 @@ pub const ACCOUNT: &str = "etl_prod";
 /// The credential of a bench that has one.
 pub const CREDENTIAL: &str = "etl";
 /// Every phase that the status counts tokens in.
-const PHASES: [&str; 6] = ["issued", "current", "retiring", "orphaned", "lost", "unfit"];
+const PHASES: [&str; 7] = ["issued", "current", "retiring", "orphaned", "lost", "unfit", "by_hand"];
 
 /// How long anything may take on a busy machine before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(120);
