@@ -31,7 +31,7 @@ pub enum Adoption {
 
 impl Turn<'_> {
     /// Whether a token made by hand is to be revoked, or may yet be found: it may be served anywhere.
-    pub(super) fn awaits_adoption(&self) -> bool {
+    pub(super) fn expects_adoption(&self) -> bool {
         let open = |token: &TokenId| !matches!(self.credential.adoptions.get(token), Some(Adoption::Ended | Adoption::Refused));
         self.policy.adopt.iter().any(open)
     }

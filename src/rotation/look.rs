@@ -73,7 +73,7 @@ impl Turn<'_> {
             self.trust_the_clocks(now);
             self.drop_expired(now);
         }
-        if !self.awaits_adoption() {
+        if !self.expects_adoption() {
             let rotations = &self.credential.rotations;
             self.credential.former.retain(|_, newest| rotations.keys().any(|id| id <= newest));
         }
@@ -131,7 +131,7 @@ impl Turn<'_> {
         }
         for id in removed {
             // A token made by hand may be served where nothing of ours ever was.
-            let was_ours = self.credential.was_ours(&id) || self.awaits_adoption();
+            let was_ours = self.credential.was_ours(&id) || self.expects_adoption();
             self.credential.deliveries.remove(&id);
             if was_ours && !broken(Breakage::FormerDeliveryForgotten) {
                 let of_now = || RotationId::mint(now.wall, None, self.facts.installation, u64::MAX);
