@@ -163,7 +163,7 @@ fn state(owner: &Owner, id: RotationId, value: &Secret, place: &DeliveryId, now:
         known: true,
         rotations: [(id, rotation)].into(),
         deliveries: [(place.clone(), Delivery { confirmed: Some(id), written_at: Some(now), ..Delivery::default() })].into(),
-        settled: Some(Settled { rotation: id, since: now, grace: GRACE, uncompared: false }),
+        settled: Some(Settled { rotation: id, since: now, grace: GRACE, uncompared: false, used: false }),
         current: Some(id),
         newest: Some(id),
         schedule_tag: Schedule::every(EVERY, owner).tag(),

@@ -181,6 +181,7 @@ fn policy(number: usize, name: CredentialName, place: &file::FilePlace, due_at: 
         owner: Owner { deployment: "bench".parse().expect("a valid name"), credential: name },
         renamed_from: None,
         adopt: [].into(),
+        used_by_rotad: false,
         organization: "main".into(),
         account: Account::new(&account(number)),
         token_type: TokenType::ReadWrite,
@@ -210,6 +211,7 @@ impl Roster for Bench {
             places: vec![Arc::clone(place)],
             providers: self.providers.clone(),
             organization: self.organization,
+            proves_by: Vec::new(),
             due_at: None,
         })
     }
@@ -252,7 +254,7 @@ async fn rotad(ground: &Ground) -> Found {
     let client = Client::new(Options {
         organization: "main".into(),
         api_url: ground.stand_in.url.clone(),
-        admin_token: SecretSource::File(ground.stand_in.admin_token.clone()),
+        admin_token: rotad::motherduck::AdminSource::Secret(SecretSource::File(ground.stand_in.admin_token.clone())),
         postgres: None,
         limits: Limits::NONE,
         time_limits: TimeLimits::default(),

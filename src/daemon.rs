@@ -232,7 +232,7 @@ impl Daemon {
             return;
         }
         watch_admin_tokens(&self.engine, &self.fleet).await;
-        self.tell_admin_tokens_expiry();
+        self.tell_admin_tokens_expiry().await;
         let now = self.surroundings.clock.now().wall;
         if self.pruned_at.is_none_or(|at| now.duration_since(at) > SignedDuration::from_hours(24)) {
             let kept = self.config().keep_history;
@@ -246,10 +246,10 @@ impl Daemon {
     }
 
     /// An admin token that runs out is how such a daemon dies most often: it is told early, and once.
-    fn tell_admin_tokens_expiry(&mut self) {
+    async fn tell_admin_tokens_expiry(&mut self) {
         let now = self.surroundings.clock.now().wall;
         for (name, client) in self.fleet.clients() {
-            let expires_at = client.admin_token_expires_at();
+            let expires_at = client.admin_token_expires_at().await;
             let Some(expires_at) = expires_at.filter(|at| at.duration_since(now) < ADMIN_TOKEN_EXPIRY_TOLD) else { continue };
             let told = (expires_at, expires_at <= now);
             if self.expiry_told.insert(name.clone(), told) != Some(told) {
@@ -286,8 +286,8 @@ impl Daemon {
 async fn watch_admin_tokens(engine: &Engine, fleet: &Fleet) {
     for (name, client) in fleet.clients() {
         let board = &engine.board;
-        board.admin_token_expires(board.organization(name), client.admin_token_expires_at());
-        let Ok(fingerprint) = client.admin_token_fingerprint() else { continue };
+        board.admin_token_expires(board.organization(name), client.admin_token_expires_at().await);
+        let Ok(fingerprint) = client.admin_token_fingerprint().await else { continue };
         if let Err(error) = engine.watch_admin_token(name, fingerprint).await {
             debug!(%error, "the admin token's fingerprint can't be held against the journal's");
         }

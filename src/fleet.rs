@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use jiff::SignedDuration;
 
 use crate::clock::Clock;
-use crate::config::{Config, Organization, Sink, Target};
+use crate::config::{AdminToken, Config, Credential, Organization, Sink, Target};
 use crate::engine::{Member, Providers, Roster};
 use crate::metrics::Metrics;
-use crate::motherduck::{self, Client, Provider, TimeLimits};
-use crate::rotation::{CredentialName, Failed, Owner, Reason};
-use crate::sinks::{Place, Places, aws, file, vault};
+use crate::motherduck::{self, AdminSource, Client, Provider, TimeLimits, TokenPlace};
+use crate::rotation::{Account, CredentialName, Failed, Owner, Reason, WordError};
+use crate::secret::Secret;
+use crate::sinks::{Place, Places, Question, aws, file, vault};
 use crate::snapshot::{Board, OrganizationIndex};
 
 /// The least time between two sweeps of a credential: changes by hand and vanished tokens are
@@ -20,6 +22,9 @@ use crate::snapshot::{Board, OrganizationIndex};
 const SWEEP_MIN: SignedDuration = SignedDuration::from_mins(15);
 /// A sweep lists once for each credential; all of them together take a quarter of the API's pace.
 const SWEEP_SHARE: u64 = 4;
+
+/// How many accounts a new admin token lists beside its own before it is trusted: the role holds for all of an organization.
+const PROVEN_BY_MAX: usize = 20;
 
 /// A sink that is ready to be used by all of its places.
 #[derive(Clone)]
@@ -86,12 +91,17 @@ impl Fleet {
         }
         let mut clients = BTreeMap::new();
         for (name, organization) in &config.organizations {
-            let unchanged = |before: &&Self| before.config.organizations.get(name) == Some(organization);
+            let unchanged = |before: &&Self| {
+                let sinks = !organization.is_read_from_a_sink() || before.config.sinks == config.sinks;
+                before.config.organizations.get(name) == Some(organization) && sinks
+            };
             let client = match before.filter(unchanged).and_then(|before| before.clients.get(name)) {
                 Some(client) => client.clone(),
-                None => Arc::new(
-                    client(name, organization, surroundings).map_err(|failed| in_section("organization", name, &failed))?,
-                ),
+                None => {
+                    let client = admin_source(&config, name, organization, &stores)
+                        .and_then(|admin| client(name, organization, admin, surroundings));
+                    Arc::new(client.map_err(|failed| in_section("organization", name, &failed))?)
+                }
             };
             clients.insert(name.clone(), client);
         }
@@ -127,6 +137,20 @@ impl Fleet {
         &self.clients
     }
 
+    /// Accounts that a new admin token must be let to list: its own, and some of the organization's.
+    fn accounts(&self, admin: &Credential) -> Vec<Account> {
+        let mut accounts = vec![admin.account.clone()];
+        for credential in self.config.credentials.values().filter(|other| other.terms.organization == admin.terms.organization) {
+            if accounts.len() > PROVEN_BY_MAX {
+                break;
+            }
+            if !accounts.contains(&credential.account) {
+                accounts.push(credential.account.clone());
+            }
+        }
+        accounts
+    }
+
     fn places(&self, name: &CredentialName) -> Result<Places, Failed> {
         let Some(credential) = self.config.credentials.get(name) else { return Ok(Vec::new()) };
         let place = |delivery: &crate::config::Delivery| match self.stores.get(&delivery.sink) {
@@ -152,7 +176,8 @@ impl Roster for Fleet {
         let sweep_every = self.sweep_every.get(organization).copied().unwrap_or(SWEEP_MIN);
         let policy = credential.policy(owner, self.config.limits.tokens_per_credential, &ids, sweep_every);
         let organization = *self.organizations.get(organization)?;
-        Some(Member { policy, places, providers: self.providers.clone(), organization, due_at: None })
+        let proves_by = if credential.is_admin { self.accounts(credential) } else { Vec::new() };
+        Some(Member { policy, places, providers: self.providers.clone(), organization, proves_by, due_at: None })
     }
 
     fn sizes(&self) -> BTreeMap<Arc<str>, usize> {
@@ -170,11 +195,52 @@ fn sweep_every(organization: &Organization, sizes: &BTreeMap<Arc<str>, usize>, n
     SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX)).max(SWEEP_MIN)
 }
 
-fn client(name: &Arc<str>, organization: &Organization, surroundings: &Surroundings) -> Result<Client, Failed> {
+/// An admin token in a sink, read through the sink's own client.
+struct AdminPlace {
+    place: Arc<dyn Place>,
+    question: Question,
+}
+
+#[async_trait]
+impl TokenPlace for AdminPlace {
+    async fn read(&self) -> Result<Secret, Failed> {
+        let reading = self.place.read(&self.question).await?;
+        reading.value.ok_or_else(|| {
+            let detail = format!("the admin token's place `{}` holds no token; put it there", self.place.id());
+            Failed::new(Reason::Unauthorized, detail)
+        })
+    }
+}
+
+fn admin_source(
+    config: &Config,
+    name: &Arc<str>,
+    organization: &Organization,
+    stores: &BTreeMap<Arc<str>, Store>,
+) -> Result<AdminSource, Failed> {
+    let delivery = match &organization.admin_token {
+        AdminToken::Secret(source) => return Ok(AdminSource::Secret(source.clone())),
+        AdminToken::Place(delivery) => delivery,
+    };
+    let no_sink = || Failed::new(Reason::Missing, format!("sink `{}` is not configured", delivery.sink));
+    let place = stores.get(&delivery.sink).ok_or_else(no_sink)?.place(&delivery.target)?;
+    // Only whose a marker is depends on the owner, and here nobody asks.
+    let credential = format!("admin-{name}").parse().or_else(|_| "admin".parse());
+    let credential = credential.map_err(|error: WordError| Failed::new(Reason::Unsuitable, error.to_string()))?;
+    let owner = Owner { deployment: config.deployment.clone(), credential };
+    Ok(AdminSource::Place(Arc::new(AdminPlace { place, question: Question { owner, candidates: Vec::new() } })))
+}
+
+fn client(
+    name: &Arc<str>,
+    organization: &Organization,
+    admin_token: AdminSource,
+    surroundings: &Surroundings,
+) -> Result<Client, Failed> {
     Client::new(motherduck::Options {
         organization: name.clone(),
         api_url: organization.api_url.clone(),
-        admin_token: organization.admin_token.clone(),
+        admin_token,
         postgres: organization.postgres.clone(),
         limits: motherduck::Limits {
             requests_per_second: Some(organization.requests_per_second),

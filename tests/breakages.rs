@@ -83,6 +83,7 @@ breakages! {
     a_roll_back_overwritten_at_once: [RolledBackOverwritten] => ["roll-back"], with(|faults| *faults = Faults { persons: 1500, ..Faults::NONE });
     the_deadline_ignored: [DeadlineIgnored] => ["L1"], with(|faults| *faults = Faults { persons: 4000, outages: true, ..Faults::NONE });
     a_revocation_given_up: [RevocationGivenUp] => ["L2"], with(|faults| *faults = Faults { provider: 250, ..Faults::NONE });
+    an_admin_token_revoked_unused: [UnusedAdminToken] => ["admin"], with(|faults| *faults = Faults { admin: true, ..Faults::NONE });
     a_withdrawal_ignored: [WithdrawalIgnored] => ["S3"], with(|faults| *faults = Faults { adoption: true, configuration: true, persons: 1500, ..Faults::NONE });
     a_token_of_another_credential_adopted: [AnothersAdopted] => ["S3", "S1", "S2", "panic"], with(|faults| *faults = Faults { adoption: true, ..Faults::NONE });
     a_place_of_a_hand_made_token_forgotten: [FormerDeliveryForgotten] => ["S1"], with(|faults| *faults = Faults { adoption: true, configuration: true, persons: 1500, ..Faults::NONE });

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use rotad::config::{self, FileFact, Surroundings};
+use rotad::config::{self, FileFact, MountFact, Surroundings};
 
 /// A machine with a few files and one variable, the same wherever the test runs.
 struct Machine;
@@ -30,6 +30,14 @@ impl Surroundings for Machine {
 
     fn has_variable(&self, name: &str) -> bool {
         name != "NOT_SET"
+    }
+
+    fn mount(&self, directory: &Path) -> MountFact {
+        match directory.to_str().unwrap() {
+            "/run/rotad" => MountFact::Memory("tmpfs"),
+            "/secret/mounted" => MountFact::ReadOnly,
+            _ => MountFact::Lasting,
+        }
     }
 }
 

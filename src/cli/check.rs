@@ -85,7 +85,7 @@ async fn probe(fleet: &Fleet) -> Vec<Probe> {
         let account = fleet.config().credentials.values().find(|credential| credential.terms.organization == *name);
         let Some(account) = account.map(|credential| credential.account.clone()) else { continue };
         let what = format!("organization `{name}`");
-        probes.push(probe_expiry(&what, client.admin_token_expires_at()));
+        probes.push(probe_expiry(&what, client.admin_token_expires_at().await));
         match client.probe(&account).await {
             Ok(found) => {
                 probes.push(Probe { what: what.clone(), outcome: Outcome::Fine, detail: found.proven });

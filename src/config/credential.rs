@@ -59,6 +59,8 @@ pub struct Credential {
     pub renamed_from: Option<CredentialName>,
     /// Ids of tokens made by hand that are to be superseded and revoked.
     pub adopt: Arc<[TokenId]>,
+    /// Its token is the organization's admin token, and its one delivery where that is read from.
+    pub is_admin: bool,
     /// In the order of the configuration.
     pub deliveries: Box<[Delivery]>,
 }
@@ -119,6 +121,7 @@ impl Credential {
             owner,
             renamed_from: self.renamed_from.clone(),
             adopt: Arc::clone(&self.adopt),
+            used_by_rotad: self.is_admin,
         }
     }
 }
@@ -140,6 +143,7 @@ pub(super) struct Draft<'d> {
     renamed_from: Field<CredentialName>,
     adopt: Field<Arc<[TokenId]>>,
     deliver: Field<Rc<At<Templates>>>,
+    is_admin: bool,
 }
 
 /// What credentials are read against.
@@ -202,9 +206,22 @@ impl<'d> Draft<'d> {
             }),
             adopt: section.array("adopt").and_then(|at| token_ids(sheet, &at.value)),
             deliver,
+            is_admin: false,
         };
         draft.check_schedule_keys(section);
         draft
+    }
+
+    /// Of an organization's admin token, delivered to the place that it is read from.
+    pub fn of_admin(section: &Section<'d>, context: &Context<'d>, organization: Arc<str>, place: At<Templates>) -> Self {
+        let at = |span: &Span| span.clone();
+        Self {
+            organization: Field::Set(At::new(organization, at(&section.span))),
+            verify: Field::Set(At::new(Verify::Calls, at(&section.span))),
+            deliver: Field::Set(At::new(Rc::new(place), at(&section.span))),
+            is_admin: true,
+            ..Self::read(section, context)
+        }
     }
 
     fn check_schedule_keys(&self, section: &Section<'_>) {
@@ -258,6 +275,7 @@ impl<'d> Context<'d> {
                 terms,
                 renamed_from: draft.renamed_from.as_ref().value().cloned(),
                 adopt: adopt.clone().value().cloned().unwrap_or_default(),
+                is_admin: draft.is_admin,
                 deliveries,
             },
             spans: Spans {

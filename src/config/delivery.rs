@@ -25,7 +25,7 @@ const AWS_FORMATS: &[(&str, &str)] = &[("raw", "raw"), ("json", "json")];
 pub(super) const FILE_FORMATS: &[(&str, &str)] = &[("raw", "raw"), ("env", "env"), ("json", "json")];
 
 const PLACEHOLDERS: &[&str] = &["credential", "account", "deployment"];
-const FILE_MODE: u32 = 0o600;
+pub(super) const FILE_MODE: u32 = 0o600;
 
 /// One place that a credential's token goes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +93,7 @@ pub(super) fn templates<'d>(
     templates
 }
 
-fn template(section: &Section<'_>, sinks: &BTreeMap<Arc<str>, Drafted>) -> Option<Template> {
+pub(super) fn template(section: &Section<'_>, sinks: &BTreeMap<Arc<str>, Drafted>) -> Option<Template> {
     let sink = section.text("sink");
     if sink.is_absent() {
         let names = hint::listed(sinks.keys().map(AsRef::as_ref));
@@ -293,6 +293,36 @@ fn fields(section: &Section<'_>) -> Option<Format> {
 }
 
 impl Template {
+    /// A place that has no placeholders.
+    pub fn of(delivery: Delivery, span: Span) -> Self {
+        let Delivery { sink, target, take_over } = delivery;
+        Self { sink, target, take_over, span }
+    }
+
+    /// The delivery of a place in which nothing is to be filled in; reported where something would be.
+    pub fn as_it_stands(&self, sheet: &Sheet<'_>) -> Option<Delivery> {
+        let has = |text: &str| text.contains('{');
+        let placeholder = match &self.target {
+            Target::Aws(target) => has(&target.secret),
+            Target::File(target) => has(&target.path.to_string_lossy()),
+            Target::Vault(target) => has(&target.path) || has(&target.key),
+        };
+        if placeholder {
+            sheet.error(&self.span, "a placeholder in the place of an admin token", "there is one of it: write the place out");
+            return None;
+        }
+        let checked = match &self.target {
+            Target::Aws(target) => check_aws_secret(&target.secret),
+            Target::File(target) => check_file_path(&target.path.to_string_lossy()),
+            Target::Vault(target) => check_vault_path(&target.path),
+        };
+        if let Err(message) = checked {
+            sheet.error(&self.span, message, "for the admin token");
+            return None;
+        }
+        Some(Delivery { sink: Arc::clone(&self.sink), target: self.target.clone(), take_over: self.take_over })
+    }
+
     /// The delivery for one credential; the error says what the place can't be.
     pub fn filled(&self, names: &Names<'_>) -> Result<Delivery, String> {
         let target = match &self.target {

@@ -3,6 +3,7 @@
 //! The text is parsed into the `toml` crate's spanned document, which recovers from errors, and
 //! walked by a small typed reader that collects problems; serde's derive would stop at the first.
 
+mod admin;
 mod check;
 mod credential;
 mod delivery;
@@ -43,9 +44,9 @@ pub use duration::parse as parse_duration;
 pub use pace::Pace;
 pub use problem::{Position, Problem, Problems, Severity};
 pub use schema::schema;
-pub use sections::{Journal, Limits, Organization, Server};
+pub use sections::{AdminToken, Journal, Limits, Organization, Server};
 pub use sink::Sink;
-pub use surroundings::{FileFact, Surroundings, System, Unlooked};
+pub use surroundings::{FileFact, MountFact, Surroundings, System, Unlooked};
 
 /// The documented example, which `rotad config example` prints.
 pub const EXAMPLE: &str = include_str!("../../config/rotad.toml");
@@ -60,6 +61,7 @@ pub const KEYS: &[(&str, &[&str])] = &[
     ("", ROOT_KEYS),
     ("organization", sections::ORGANIZATION_KEYS),
     ("admin_token", parts::SECRET_SOURCE_KEYS),
+    ("admin_rotation", admin::ADMIN_ROTATION_KEYS),
     ("journal", sections::JOURNAL_KEYS),
     ("server", sections::SERVER_KEYS),
     ("limits", sections::LIMITS_KEYS),
@@ -189,9 +191,9 @@ fn config(root: &Section<'_>, world: &dyn Surroundings, finished: bool) -> Optio
     let empty = DeTable::new();
     let deployment = deployment(root);
     let found_organizations = named(root, "organization", "[organization.main]", true);
-    let organizations = sections::organizations(sheet, &found_organizations, world);
     let found_sinks = named(root, "sink", "[sink.disk.file]", false);
     let drafted_sinks = sink::sinks(sheet, &found_sinks, world);
+    let organizations = sections::organizations(sheet, &found_organizations, &drafted_sinks, world);
     let journal_section = sections::optional(root, "journal", sections::JOURNAL_KEYS, &empty);
     let (journal, keep_history) = (sections::journal(&journal_section, world), sections::keep_history(&journal_section));
     let server = sections::server(&sections::optional(root, "server", sections::SERVER_KEYS, &empty));
@@ -210,13 +212,25 @@ fn config(root: &Section<'_>, world: &dyn Surroundings, finished: bool) -> Optio
         cron: RefCell::new(BTreeMap::new()),
     };
     let defaults = Draft::read(&sections::optional(root, "defaults", credential::CREDENTIAL_KEYS, &empty), &context);
-    let credentials = credentials(&found_credentials, &context, &defaults);
+    let mut credentials = credentials(&found_credentials, &context, &defaults);
+    for entry in &found_organizations {
+        let Some(Some(organization)) = organizations.get(entry.name.value) else { continue };
+        let Some((name, rotation)) = admin::rotation(entry, organization, &context, world) else { continue };
+        if credentials.contains_key(&name) {
+            let message = format!("the credential `{name}` has the name that the rotation of the admin token takes");
+            sheet.error(&credentials[&name].spans.name, message, "choose another name for it");
+        } else {
+            credentials.insert(name, rotation);
+        }
+    }
 
     let all_sinks = drafted_sinks.len();
-    let sinks: BTreeMap<_, _> =
+    let mut sinks: BTreeMap<_, _> =
         drafted_sinks.iter().filter_map(|(name, drafted)| Some((Arc::clone(name), drafted.sink.clone()?))).collect();
     let all_organizations = organizations.len();
     let organizations: BTreeMap<_, _> = organizations.into_iter().filter_map(|(name, found)| Some((name, found?))).collect();
+    let admin = credentials.values().filter(|resolved| resolved.credential.is_admin);
+    let admin: Vec<Delivery> = admin.flat_map(|resolved| resolved.credential.deliveries.to_vec()).collect();
     check::targets(sheet, &credentials, &sinks);
     check::renames(sheet, &credentials);
     check::adoptions(sheet, &credentials);
@@ -228,7 +242,9 @@ fn config(root: &Section<'_>, world: &dyn Surroundings, finished: bool) -> Optio
         let hurts = check::Hurts { sheet, found: &credentials, organizations: &organizations, sinks: &sinks };
         hurts.report(&limits, &limits_section.span, |name| place(&found_organizations, name), |name| place(&found_sinks, name));
     }
-    if sinks.len() < all_sinks || organizations.len() < all_organizations {
+    let complete = sinks.len() == all_sinks;
+    admin::with_file_sink(&mut sinks, &admin);
+    if !complete || organizations.len() < all_organizations {
         return None;
     }
     Some(Config {

@@ -9,16 +9,19 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 use toml::de::DeTable;
 
+use super::admin;
+use super::delivery::Delivery;
 use super::gaps::{self, Feature};
 use super::parts;
 use super::problem::{Sheet, Span, quoted};
 use super::reader::{At, Entry, Field, Section, described};
+use super::sink::Drafted;
 use super::surroundings::{FileFact, Surroundings};
 use crate::motherduck::Endpoint;
 use crate::secret::SecretSource;
 
 pub(super) const ORGANIZATION_KEYS: &[&str] =
-    &["admin_token", "api_url", "postgres", "postgres_ca_cert", "requests_per_second", "max_in_flight"];
+    &["admin_token", "admin_rotation", "api_url", "postgres", "postgres_ca_cert", "requests_per_second", "max_in_flight"];
 pub(super) const JOURNAL_KEYS: &[&str] = &["url", "keep_history"];
 pub(super) const SERVER_KEYS: &[&str] =
     &["listen", "metrics_listen", "page", "per_credential_metrics", "control", "control_group"];
@@ -36,13 +39,28 @@ const JOURNAL_URL: &str = "sqlite:/var/lib/rotad/journal.db";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Organization {
     /// Read again when it changes.
-    pub admin_token: SecretSource,
+    pub admin_token: AdminToken,
     /// `https://…`, or `http://` on loopback, without a slash at its end.
     pub api_url: String,
     pub requests_per_second: NonZeroU32,
     pub max_in_flight: NonZeroU32,
     /// The Postgres endpoint, for `verify = "connect"`.
     pub postgres: Option<Endpoint>,
+}
+
+/// Where an organization's admin token is read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AdminToken {
+    Secret(SecretSource),
+    /// A place in a sink.
+    Place(Delivery),
+}
+
+impl Organization {
+    /// Whether its admin token is in a sink.
+    pub fn is_read_from_a_sink(&self) -> bool {
+        matches!(self.admin_token, AdminToken::Place(_))
+    }
 }
 
 /// Where the journal is.
@@ -81,6 +99,7 @@ pub struct Limits {
 pub(super) fn organizations(
     sheet: &Sheet<'_>,
     entries: &[Entry<'_>],
+    sinks: &BTreeMap<Arc<str>, Drafted>,
     world: &dyn Surroundings,
 ) -> BTreeMap<Arc<str>, Option<Organization>> {
     let mut organizations = BTreeMap::new();
@@ -88,7 +107,7 @@ pub(super) fn organizations(
         let fine = parts::name(sheet, "an organization", name).is_some();
         let label = format!("[organization.{}]", name.value);
         let organization = match value.value.as_table() {
-            Some(table) => organization(&Section::new(sheet, table, label, name.span.clone(), ORGANIZATION_KEYS), world),
+            Some(table) => organization(&Section::new(sheet, table, label, name.span.clone(), ORGANIZATION_KEYS), sinks, world),
             None => {
                 sheet.error(&value.span, format!("`{label}` is {}", described(value.value)), format!("write a table `{label}`"));
                 None
@@ -99,13 +118,8 @@ pub(super) fn organizations(
     organizations
 }
 
-fn organization(section: &Section<'_>, world: &dyn Surroundings) -> Option<Organization> {
-    let admin_token = parts::secret_source(section, "admin_token");
-    match &admin_token {
-        Field::Absent => section.missing("admin_token", "add `admin_token = { file = \"/var/lib/rotad/admin-token\" }`"),
-        Field::Broken => {}
-        Field::Set(source) => parts::check_secret(section.sheet, "the admin token", source, world),
-    }
+fn organization(section: &Section<'_>, sinks: &BTreeMap<Arc<str>, Drafted>, world: &dyn Surroundings) -> Option<Organization> {
+    let admin_token = admin::token(section, sinks, world);
     let api_url = parts::url(section, "api_url", true);
     let postgres = endpoint(section, world);
     let broken = api_url.is_broken() || postgres.is_broken();

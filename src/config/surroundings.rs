@@ -20,6 +20,16 @@ pub enum FileFact {
     Unreadable(String),
 }
 
+/// What a directory is on, for a file that must be there after a reboot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MountFact {
+    /// A disk, as far as can be told.
+    Lasting,
+    /// Memory: a reboot empties it. The kind of file system.
+    Memory(&'static str),
+    ReadOnly,
+}
+
 /// The world around a configuration, behind a trait so that tests can have their own.
 pub trait Surroundings {
     /// Gaps between cron's due times are looked at from here on.
@@ -27,7 +37,14 @@ pub trait Surroundings {
     fn file(&self, path: &Path) -> FileFact;
     /// Whether the environment variable is set and not empty.
     fn has_variable(&self, name: &str) -> bool;
+    /// What the directory is on; a disk, where nobody looks.
+    fn mount(&self, _: &Path) -> MountFact {
+        MountFact::Lasting
+    }
 }
+
+/// File systems in memory, by the kernel's numbers (`statfs(2)`).
+const IN_MEMORY: [(i64, &str); 3] = [(0x0102_1994, "tmpfs"), (0x8584_58f6, "ramfs"), (0x9584_58f6, "hugetlbfs")];
 
 /// The machine that rotad runs on. The time is handed in, since `clock` alone reads it.
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +75,17 @@ impl Surroundings for System {
 
     fn has_variable(&self, name: &str) -> bool {
         std::env::var_os(name).is_some_and(|value| !value.is_empty())
+    }
+
+    fn mount(&self, directory: &Path) -> MountFact {
+        // What can't be looked at can't be written to either, which `check --online` tells.
+        let flags = rustix::fs::statvfs(directory).map(|found| found.f_flag);
+        if flags.is_ok_and(|flags| flags.contains(rustix::fs::StatVfsMountFlags::RDONLY)) {
+            return MountFact::ReadOnly;
+        }
+        let kind = rustix::fs::statfs(directory).map(|found| i64::try_from(found.f_type).unwrap_or_default());
+        let memory = |(magic, _): &&(i64, &str)| kind.is_ok_and(|kind| kind == *magic);
+        IN_MEMORY.iter().find(memory).map_or(MountFact::Lasting, |(_, name)| MountFact::Memory(name))
     }
 }
 

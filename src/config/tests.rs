@@ -222,3 +222,33 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_admin_rotation_is_a_credential_that_is_delivered_to_where_the_admin_token_is_read_from() {
+    let text = |admin: &str| {
+        format!(
+            "deployment = \"prod\"\n[organization.main]\n{admin}\n[organization.main.admin_rotation]\naccount = \"rotad_admin\"\n\
+             adopt = [\"5b0c1e0a-9c1d-4a51-8f0e-2f6d3a7b9c10\"]\n[sink.main.vault]\naddress = \"https://vault:8200\"\n\
+             auth = {{ token = {{ env = \"VAULT\" }} }}\n[credential.etl]\naccount = \"etl_prod\"\n\
+             deliver = [{{ sink = \"main\", path = \"etl\" }}]\n"
+        )
+    };
+    let in_vault = parsed(&text("admin_token = { sink = \"main\", path = \"rotad/admin\", key = \"admin\" }"));
+    let admin = &in_vault.credentials[&"admin-main".parse().unwrap()];
+    assert!(admin.is_admin && !in_vault.credentials[&"etl".parse().unwrap()].is_admin);
+    assert_eq!((admin.account.as_str(), admin.terms.verify, admin.adopt.len()), ("rotad_admin", Verify::Calls, 1));
+    assert_eq!(AdminToken::Place(admin.deliveries[0].clone()), AdminToken::Place(Delivery { take_over: true, ..of(&in_vault) }));
+    let in_a_file = parsed(&text("admin_token = { file = \"/var/lib/rotad/admin-token\" }"));
+    let admin = &in_a_file.credentials[&"admin-main".parse().unwrap()];
+    let Target::File(target) = &admin.deliveries[0].target else { panic!("{admin:?}") };
+    assert_eq!((target.path.to_str().unwrap(), target.mode), ("/var/lib/rotad/admin-token", 0o600));
+    assert!(in_a_file.sinks.contains_key(&admin.deliveries[0].sink), "the sink that it goes to is there");
+}
+
+/// The place that the organization's admin token is read from.
+fn of(config: &Config) -> Delivery {
+    match &config.organizations["main"].admin_token {
+        AdminToken::Place(delivery) => delivery.clone(),
+        other => panic!("{other:?}"),
+    }
+}

@@ -66,7 +66,8 @@ pub fn forecast(
         let mut turn = Turn::begin(stored.take(), &policy, facts, std::mem::take(&mut in_hand), now);
         let wake_at = loop {
             let due = turn.due(now);
-            let action = turn.next(now, number as u64, &Conditions::default(), &mut Unlimited);
+            let conditions = Conditions { in_use: used(turn.credential()), ..Conditions::default() };
+            let action = turn.next(now, number as u64, &conditions, &mut Unlimited);
             if let Some((_, entries)) = turn.unsaved() {
                 steps.extend(entries.into_iter().filter(|entry| is_told(entry.what)).map(|entry| Step {
                     at: entry.at,
@@ -90,6 +91,12 @@ pub fn forecast(
         now = Moment { wall: now.wall.max(wake_at), steady: Steady(now.steady.0.saturating_add(passed)) };
     }
     steps
+}
+
+/// A token that rotad itself reads is taken to be in use as soon as it is there.
+fn used(credential: &Credential) -> Option<Fingerprint> {
+    let settled = credential.settled.and_then(|settled| credential.rotations.get(&settled.rotation)?.token.as_ref()?.fingerprint);
+    Some(settled.unwrap_or(Fingerprint::new([0; 32])))
 }
 
 /// What a plan is about; the rest is how it comes about.

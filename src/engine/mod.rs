@@ -30,7 +30,7 @@ use crate::clock::Clock;
 use crate::journal::{Journal, JournalError};
 use crate::metrics::{Metrics, SinkOperation, sink_of};
 use crate::motherduck::Provider;
-use crate::rotation::{CredentialName, DeliveryId, Entry, Facts, Fingerprint, Moment, Policy, RotationId};
+use crate::rotation::{Account, CredentialName, DeliveryId, Entry, Facts, Fingerprint, Moment, Policy, RotationId};
 use crate::secret::Secret;
 use crate::sinks::Places;
 use crate::snapshot::{Board, JournalState, OrganizationIndex};
@@ -52,6 +52,8 @@ pub struct Member {
     pub places: Places,
     pub providers: Providers,
     pub organization: OrganizationIndex,
+    /// Accounts that a new admin token must be let to list, its own first; empty for any other credential.
+    pub proves_by: Vec<Account>,
     /// When the last known due time was, for the schedule's lag.
     pub due_at: Option<Timestamp>,
 }
@@ -196,6 +198,7 @@ impl Engine {
     /// The journal's.
     pub async fn watch_admin_token(&self, organization: &Arc<str>, fingerprint: Fingerprint) -> Result<bool, JournalError> {
         let (proven, new) = (format!("admin_token:{organization}"), format!("admin_token_new:{organization}"));
+        self.standings().uses(organization, fingerprint);
         let now = fingerprint.to_string();
         match self.journal.fact(&proven).await? {
             None => return self.journal.set_fact(&proven, now).await.map(|()| true),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::rotation::CredentialName;
+use crate::rotation::{CredentialName, Fingerprint};
 
 /// Tokens that vanish within this time vanish at once: a sweep's usual interval.
 const AT_ONCE: SignedDuration = SignedDuration::from_hours(1);
@@ -30,6 +30,19 @@ struct Standing {
     /// Credentials whose list should have shown a known token under it and did not. One whose known
     /// tokens have expired proves nothing any more.
     unseen: BTreeSet<CredentialName>,
+    /// The admin token that calls are made with, and the credentials whose account was listed with it.
+    in_use: Option<InUse>,
+    /// Credentials that need a person.
+    blocked: BTreeSet<CredentialName>,
+}
+
+/// How far the organization was swept with one admin token, in this process.
+#[derive(Debug)]
+struct InUse {
+    token: Fingerprint,
+    listed: BTreeSet<CredentialName>,
+    /// Every credential's account was listed with it.
+    swept: bool,
 }
 
 impl Standing {
@@ -73,6 +86,37 @@ impl Standings {
         standing.unseen.clear();
     }
 
+    /// The organization's calls are made with this admin token from now on. Lists that were asked for with another one
+    /// say nothing of it.
+    pub fn uses(&mut self, organization: &Arc<str>, token: Fingerprint) {
+        let standing = self.organizations.entry(organization.clone()).or_default();
+        if standing.in_use.as_ref().is_none_or(|in_use| in_use.token != token) {
+            standing.changes += u64::from(standing.in_use.is_some());
+            standing.in_use = Some(InUse { token, listed: BTreeSet::new(), swept: false });
+        }
+    }
+
+    /// The admin token that every credential's account was listed with, in this process.
+    pub fn swept_with(&self, organization: &str) -> Option<Fingerprint> {
+        let in_use = self.organizations.get(organization)?.in_use.as_ref()?;
+        in_use.swept.then_some(in_use.token)
+    }
+
+    /// Whether the credential needs a person, as its last turn found.
+    pub fn blocked(&mut self, organization: &Arc<str>, credential: &CredentialName, blocked: bool) {
+        let Some(standing) = self.organizations.get_mut(organization) else { return };
+        match blocked {
+            true => standing.blocked.insert(credential.clone()),
+            false => standing.blocked.remove(credential),
+        };
+    }
+
+    /// Whether any other credential of the organization needs a person.
+    pub fn others_blocked(&self, organization: &str, credential: &CredentialName) -> bool {
+        let standing = self.organizations.get(organization);
+        standing.is_some_and(|standing| standing.blocked.iter().any(|blocked| blocked != credential))
+    }
+
     /// How often the admin token was found to be another one: lists of before such a change say nothing after it.
     pub fn changes(&self, organization: &str) -> u64 {
         self.organizations.get(organization).map_or(0, |standing| standing.changes)
@@ -83,6 +127,12 @@ impl Standings {
     /// where that admin token belongs to.
     pub fn listed(&mut self, organization: &Arc<str>, credential: &CredentialName, known: &[(Timestamp, bool)]) {
         let Some(standing) = self.organizations.get_mut(organization) else { return };
+        if let Some(in_use) = standing.in_use.as_mut().filter(|in_use| !in_use.swept) {
+            in_use.listed.insert(credential.clone());
+            if in_use.listed.len() >= standing.credentials {
+                (in_use.swept, in_use.listed) = (true, BTreeSet::new());
+            }
+        }
         let Some(since) = standing.unproven else { return };
         let before = |created_at: Timestamp| since.duration_since(created_at);
         // One that was made just before the change may have been made with either admin token: to see it
@@ -101,6 +151,10 @@ impl Standings {
     pub fn let_go(&mut self, credential: &CredentialName) {
         for standing in self.organizations.values_mut() {
             standing.unseen.remove(credential);
+            standing.blocked.remove(credential);
+            if let Some(in_use) = &mut standing.in_use {
+                in_use.listed.remove(credential);
+            }
         }
     }
 

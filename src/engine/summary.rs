@@ -181,6 +181,7 @@ mod tests {
             mode,
             deliveries: BTreeMap::from(deliveries),
             adopt: [].into(),
+            used_by_rotad: false,
             sweep_every: SignedDuration::from_hours(1),
             tokens_max: 16,
         }
@@ -227,6 +228,7 @@ mod tests {
                 since: Moment { wall: at(110), steady: Steady(0) },
                 grace: SignedDuration::from_secs(600),
                 uncompared: false,
+                used: false,
             }),
             current: Some(id(100)),
             last_success_at: Some(at(110)),

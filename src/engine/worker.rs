@@ -17,7 +17,7 @@ use crate::motherduck::Provider;
 use crate::rotation::breakage::{Breakage, broken};
 use crate::rotation::{
     Action, Conditions, Credential, CredentialName, DeliveryId, Entry, Failed, Happened, IssueOutcome, IssueRequest, ListOutcome,
-    Moment, Policy, ReadOutcome, Reason, RevokeOutcome, RotationId, Turn, Verify, VerifyOutcome, WriteOutcome,
+    Moment, Policy, ReadOutcome, Reason, RevokeOutcome, RotationId, TokenId, Turn, Verify, VerifyOutcome, WriteOutcome,
 };
 use crate::secret::Secret;
 use crate::sinks::{Payload, Place, Question, Version};
@@ -198,9 +198,18 @@ impl Worker<'_> {
     }
 
     fn conditions(&self) -> Conditions {
+        let policy = &self.member.policy;
+        let standings = self.engine.standings();
+        let suspect = standings.is_suspect(&policy.organization);
+        let frozen = self.engine.clock.frozen().is_some();
+        if !policy.used_by_rotad {
+            return Conditions { frozen, another_organization: suspect, ..Conditions::default() };
+        }
         Conditions {
-            frozen: self.engine.clock.frozen().is_some(),
-            another_organization: self.engine.standings().is_suspect(&self.member.policy.organization),
+            frozen,
+            another_organization: suspect,
+            in_use: standings.swept_with(&policy.organization),
+            others_blocked: standings.others_blocked(&policy.organization, self.name),
         }
     }
 
@@ -274,7 +283,9 @@ impl Worker<'_> {
         }
         let summary = summarize(turn.credential(), turn.policy(), self.member.organization, now.wall);
         let vanished = turn.credential().latest().is_some_and(|(_, rotation)| rotation.vanished);
+        let blocked = summary.blocked.is_some();
         self.engine.standings().vanished(&turn.policy().organization, self.name, vanished, now.wall);
+        self.engine.standings().blocked(&turn.policy().organization, self.name, blocked);
         Ended { wake_at, summary: Some(summary), frozen }
     }
 
@@ -351,7 +362,12 @@ impl Worker<'_> {
             (Verify::Itself, Some(value)) => provider.verify_itself(&policy.account, value).await,
             (Verify::None, _) => VerifyOutcome::Verified,
             (Verify::Connect, Some(value)) => provider.verify_by_connecting(&policy.account, policy.token_type, value).await,
-            (Verify::Itself | Verify::Connect, None) => {
+            (Verify::Calls, Some(value)) => {
+                // A rotation's id is no token's.
+                let none = TokenId(rotation.to_string());
+                provider.verify_calls(&self.member.proves_by, &none, value).await
+            }
+            (Verify::Itself | Verify::Connect | Verify::Calls, None) => {
                 VerifyOutcome::Failed(Failed::new(Reason::Missing, "the value is not in memory"))
             }
             (Verify::List, _) => {
@@ -388,6 +404,11 @@ impl Worker<'_> {
         let began = self.engine.clock.now();
         let outcome = place.write(version, &payload).await;
         self.engine.observe_sink(delivery, SinkOperation::Write, began);
+        if policy.used_by_rotad
+            && let Ok(provider) = self.provider(&policy.organization)
+        {
+            provider.admin_token_was_written().await;
+        }
         outcome
     }
 }

@@ -2,48 +2,87 @@
 
 use std::io::Read;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::rotation::{Failed, Reason};
 use crate::secret::{Secret, SecretSource};
 
-/// How long a value that was read is used before its source is looked at again.
+/// How long a value that was read is used before its source is looked at again: a file and a variable cost nothing.
 const FRESH_FOR: Duration = Duration::from_secs(1);
+/// The same for a place in a sink, each of whose reads is a request.
+const FRESH_FOR_REMOTE: Duration = Duration::from_secs(30);
 
 /// The most bytes of a secret's file that are read: a token has far fewer, and the wrong file may have many more.
 const FILE_MAX: usize = 64 * 1024;
 
-#[derive(Debug)]
+/// A place that an admin token is read from.
+#[async_trait]
+pub trait TokenPlace: Send + Sync {
+    /// The token that is there now, within the place's own time limit.
+    ///
+    /// # Errors
+    /// Why there is none.
+    async fn read(&self) -> Result<Secret, Failed>;
+}
+
+/// Where the admin token comes from.
+#[derive(Clone)]
+pub enum AdminSource {
+    Secret(SecretSource),
+    Place(Arc<dyn TokenPlace>),
+}
+
+impl AdminSource {
+    fn fresh_for(&self) -> Duration {
+        match self {
+            Self::Secret(_) => FRESH_FOR,
+            Self::Place(_) => FRESH_FOR_REMOTE,
+        }
+    }
+
+    async fn read(&self) -> Result<Secret, Failed> {
+        match self {
+            Self::Secret(source) => read(source),
+            Self::Place(place) => {
+                let value = place.read().await?;
+                checked(value.expose(), "place")
+            }
+        }
+    }
+}
+
 pub(super) struct AdminToken {
-    source: SecretSource,
+    source: AdminSource,
+    /// Held while the source is read, so that many requests at once read it once.
     last: Mutex<Option<Held>>,
 }
 
-#[derive(Debug)]
 struct Held {
     value: Secret,
     read_at: Instant,
 }
 
 impl AdminToken {
-    pub(super) fn new(source: SecretSource) -> Self {
+    pub(super) fn new(source: AdminSource) -> Self {
         Self { source, last: Mutex::new(None) }
     }
 
-    /// The value as of the last second. While the source can't be read the last good value is used:
+    /// The value as of the last second, or half minute. While the source can't be read the last good value is used:
     /// a file that is being replaced must not stop a rotation.
-    pub(super) fn current(&self) -> Result<Secret, Failed> {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) async fn current(&self) -> Result<Secret, Failed> {
+        let mut last = self.last.lock().await;
         if let Some(held) = &*last
-            && held.read_at.elapsed() < FRESH_FOR
+            && held.read_at.elapsed() < self.source.fresh_for()
         {
             return Ok(held.value.duplicate());
         }
-        match (read(&self.source), &mut *last) {
+        match (self.source.read().await, &mut *last) {
             (Ok(value), last) => {
                 let copy = value.duplicate();
                 *last = Some(Held { value, read_at: Instant::now() });
@@ -58,15 +97,27 @@ impl AdminToken {
         }
     }
 
+    /// The source is looked at anew before the next request: it was written.
+    pub(super) async fn look_again(&self) {
+        if let Some(held) = &mut *self.last.lock().await {
+            held.read_at = held.read_at.checked_sub(self.source.fresh_for()).unwrap_or(held.read_at);
+        }
+    }
+
     /// What the source says at this moment, if that differs from `refused`: a token that the API
-    /// refused may have been replaced within the last second.
-    pub(super) fn replacement_for(&self, refused: &Secret) -> Option<Secret> {
-        let value = read(&self.source).ok()?;
+    /// refused may have been replaced since it was read.
+    pub(super) async fn replacement_for(&self, refused: &Secret) -> Option<Secret> {
+        let mut last = self.last.lock().await;
+        // Another request that was refused may have found it meanwhile.
+        if let Some(held) = last.as_ref().filter(|held| held.value.fingerprint() != refused.fingerprint()) {
+            return Some(held.value.duplicate());
+        }
+        let value = self.source.read().await.ok()?;
         if value.fingerprint() == refused.fingerprint() {
             return None;
         }
         let copy = value.duplicate();
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Held { value, read_at: Instant::now() });
+        *last = Some(Held { value, read_at: Instant::now() });
         Some(copy)
     }
 }
@@ -85,6 +136,10 @@ fn read(source: &SecretSource) -> Result<Secret, Failed> {
             (Zeroizing::new(text), format!("environment variable `{name}`"))
         }
     };
+    checked(&text, &place)
+}
+
+fn checked(text: &str, place: &str) -> Result<Secret, Failed> {
     let value = text.trim();
     if value.is_empty() {
         return Err(Failed::new(Reason::Unauthorized, format!("the admin token's {place} is empty; put the token there")));
@@ -171,17 +226,17 @@ mod tests {
     async fn a_changed_file_is_read_again_and_a_lost_one_leaves_the_last_value_in_use() {
         let (_folder, source) = in_file(b"first");
         let SecretSource::File(path) = source.clone() else { unreachable!() };
-        let token = AdminToken::new(source);
-        assert_eq!(token.current().unwrap().expose(), "first");
+        let token = AdminToken::new(AdminSource::Secret(source));
+        assert_eq!(token.current().await.unwrap().expose(), "first");
         std::fs::write(&path, "second").unwrap();
         tokio::time::sleep(FRESH_FOR).await;
-        assert_eq!(token.current().unwrap().expose(), "second");
+        assert_eq!(token.current().await.unwrap().expose(), "second");
         std::fs::remove_file(&path).unwrap();
         tokio::time::sleep(FRESH_FOR).await;
-        assert_eq!(token.current().unwrap().expose(), "second");
+        assert_eq!(token.current().await.unwrap().expose(), "second");
         std::fs::write(&path, "third").unwrap();
-        assert_eq!(token.replacement_for(&Secret::new("second".to_owned())).unwrap().expose(), "third");
-        assert_eq!(token.current().unwrap().expose(), "third");
-        assert!(token.replacement_for(&Secret::new("third".to_owned())).is_none());
+        assert_eq!(token.replacement_for(&Secret::new("second".to_owned())).await.unwrap().expose(), "third");
+        assert_eq!(token.current().await.unwrap().expose(), "third");
+        assert!(token.replacement_for(&Secret::new("third".to_owned())).await.is_none());
     }
 }

@@ -187,6 +187,32 @@ pub(super) fn verified(asked: Asked<'_>, answer: &Answer, bearer: &Secret) -> Ve
     }
 }
 
+/// The answer to a new admin token's list of an account: 401 and 403 with their codes disprove it. An account that does
+/// not exist proves as much as one that does.
+pub(super) fn may_list(asked: Asked<'_>, answer: &Answer, bearer: &Secret) -> VerifyOutcome {
+    match (answer.status, api_error(answer).code.as_deref()) {
+        (200..=299, _) => match page(asked, answer, bearer) {
+            Ok(_) => VerifyOutcome::Verified,
+            Err(failed) => VerifyOutcome::Failed(failed),
+        },
+        _ => admitted(asked, answer, bearer),
+    }
+}
+
+/// The answer to its revocation of a token that there is not: 404 with `NOT_FOUND` (documented) comes after the
+/// permission was looked at (inferred).
+pub(super) fn may_revoke(asked: Asked<'_>, answer: &Answer, bearer: &Secret) -> VerifyOutcome {
+    if (200..300).contains(&answer.status) { VerifyOutcome::Verified } else { admitted(asked, answer, bearer) }
+}
+
+fn admitted(asked: Asked<'_>, answer: &Answer, bearer: &Secret) -> VerifyOutcome {
+    match (answer.status, api_error(answer).code.as_deref()) {
+        (404, Some("NOT_FOUND")) => VerifyOutcome::Verified,
+        (401, Some("UNAUTHORIZED")) | (403, Some("FORBIDDEN")) => VerifyOutcome::Disproved(refusal(asked, answer, bearer)),
+        _ => VerifyOutcome::Failed(refusal(asked, answer, bearer)),
+    }
+}
+
 /// The failure that an answer other than a success tells of, with what to do about it.
 fn refusal(asked: Asked<'_>, answer: &Answer, bearer: &Secret) -> Failed {
     let error = api_error(answer);

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use zeroize::Zeroizing;
 
 use super::Provider;
-use super::admin_token::AdminToken;
+use super::admin_token::{AdminSource, AdminToken};
 use super::answer::{self, Answer, Asked, BodyFault, Page, User};
 use super::claims;
 use super::limiter::{Limiter, Limits, Line};
@@ -24,7 +24,7 @@ use crate::rotation::{
     Account, Failed, Fingerprint, IssueOutcome, IssueRequest, ListOutcome, Reason, RevokeOutcome, TokenId, TokenType,
     VerifyOutcome,
 };
-use crate::secret::{Secret, SecretSource};
+use crate::secret::Secret;
 
 /// The most bytes of a successful answer that are read (as the official client has it).
 const SUCCESS_MAX: usize = 16 << 20;
@@ -71,7 +71,7 @@ pub struct Options {
     /// `https://…`, or `http://…` on loopback, without a query; `https://api.motherduck.com` for the real API.
     pub api_url: String,
     /// Read again when it changes.
-    pub admin_token: SecretSource,
+    pub admin_token: AdminSource,
     /// The Postgres endpoint, where new tokens are proven by connecting.
     pub postgres: Option<Endpoint>,
     pub limits: Limits,
@@ -133,13 +133,13 @@ impl Client {
     ///
     /// # Errors
     /// Why the source can't be read.
-    pub fn admin_token_fingerprint(&self) -> Result<Fingerprint, Failed> {
-        self.admin.current().map(|value| value.fingerprint())
+    pub async fn admin_token_fingerprint(&self) -> Result<Fingerprint, Failed> {
+        self.admin.current().await.map(|value| value.fingerprint())
     }
 
     /// When the admin token expires, if it says so: it is a JWT (observed), whose claims are not documented.
-    pub fn admin_token_expires_at(&self) -> Option<Timestamp> {
-        self.admin.current().ok().and_then(|value| claims::expiry(&value))
+    pub async fn admin_token_expires_at(&self) -> Option<Timestamp> {
+        self.admin.current().await.ok().and_then(|value| claims::expiry(&value))
     }
 
     /// Builds the client; nothing is sent and the admin token is not read yet.
@@ -209,10 +209,10 @@ impl Client {
     /// before anything is done, so this holds for a POST too.
     async fn ask(&self, request: &Request<'_>) -> Result<(Answer, Secret), Unanswered> {
         let not_sent = |failed| Unanswered { sent: false, failed };
-        let bearer = self.admin.current().map_err(not_sent)?;
+        let bearer = self.admin.current().await.map_err(not_sent)?;
         let answer = self.send(request, &bearer).await?;
         if answer.status == 401
-            && let Some(replacement) = self.admin.replacement_for(&bearer)
+            && let Some(replacement) = self.admin.replacement_for(&bearer).await
         {
             return Ok((self.send(request, &replacement).await?, replacement));
         }
@@ -443,6 +443,36 @@ impl Provider for Client {
             Ok(answer) => answer::verified(asked, &answer, value),
             Err(unanswered) => VerifyOutcome::Failed(unanswered.failed),
         }
+    }
+
+    async fn verify_calls(&self, accounts: &[Account], none: &TokenId, value: &Secret) -> VerifyOutcome {
+        for account in accounts {
+            let asked = self.asked(Operation::Verify, account);
+            let outcome = match self.tokens_url(asked) {
+                Err(failed) => VerifyOutcome::Failed(failed),
+                Ok(url) => match self.send(&Request { asked, method: Method::GET, url, body: None }, value).await {
+                    Ok(answer) => answer::may_list(asked, &answer, value),
+                    Err(unanswered) => VerifyOutcome::Failed(unanswered.failed),
+                },
+            };
+            if outcome != VerifyOutcome::Verified {
+                return outcome;
+            }
+        }
+        let Some(account) = accounts.first() else { return VerifyOutcome::Verified };
+        let asked = self.asked(Operation::Verify, account);
+        let url = self.tokens_url(asked).map(|url| format!("{url}/{}", percent_encode(&none.0)));
+        match url {
+            Err(failed) => VerifyOutcome::Failed(failed),
+            Ok(url) => match self.send(&Request { asked, method: Method::DELETE, url, body: None }, value).await {
+                Ok(answer) => answer::may_revoke(asked, &answer, value),
+                Err(unanswered) => VerifyOutcome::Failed(unanswered.failed),
+            },
+        }
+    }
+
+    async fn admin_token_was_written(&self) {
+        self.admin.look_again().await;
     }
 
     async fn verify_by_connecting(&self, account: &Account, token_type: TokenType, value: &Secret) -> VerifyOutcome {

@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use crate::rotation::{Account, IssueOutcome, IssueRequest, ListOutcome, RevokeOutcome, TokenId, TokenType, VerifyOutcome};
 use crate::secret::Secret;
 
+pub use admin_token::{AdminSource, TokenPlace};
 pub use answer::User;
 pub use client::{Client, Options, Probe, TimeLimits};
 pub use limiter::Limits;
@@ -38,6 +39,13 @@ pub trait Provider: Send + Sync {
 
     /// Proves a new token by letting it list its own account's tokens (inferred to be allowed).
     async fn verify_itself(&self, account: &Account, value: &Secret) -> VerifyOutcome;
+
+    /// Proves a new admin token by the calls that rotad needs: it lists each of these accounts, the first of which is
+    /// its own, and is let through to a revocation of `none`, an id that no token has.
+    async fn verify_calls(&self, accounts: &[Account], none: &TokenId, value: &Secret) -> VerifyOutcome;
+
+    /// The place that the admin token is read from was written: it is read again before the next call.
+    async fn admin_token_was_written(&self);
 
     /// Proves a new token at the Postgres endpoint: it is let in, as `account`, with `token_type`'s rights.
     async fn verify_by_connecting(&self, account: &Account, token_type: TokenType, value: &Secret) -> VerifyOutcome;

@@ -295,7 +295,8 @@ impl Turn<'_> {
         }
         let intended = self.credential.rotations.get(&shown).map(|rotation| rotation.intended_at);
         let since = intended.filter(|_| broken(Breakage::GraceFromIntent)).unwrap_or(now);
-        self.credential.settled = Some(Settled { rotation: shown, since, grace: self.policy.grace, uncompared: self.frozen });
+        self.credential.settled =
+            Some(Settled { rotation: shown, since, grace: self.policy.grace, uncompared: self.frozen, used: false });
         if self.credential.current < Some(shown) {
             self.promote(shown, now);
         }

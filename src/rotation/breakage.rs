@@ -34,6 +34,8 @@ pub enum Breakage {
     AdoptedRevoked,
     /// An id that the operator no longer lists for adoption is revoked all the same (S3).
     WithdrawalIgnored,
+    /// The old admin token is revoked before rotad has used the new one for a whole sweep (the admin token).
+    UnusedAdminToken,
     /// An id listed for adoption is taken although rotad made it for another credential (S3).
     AnothersAdopted,
     /// A request without an answer is taken as refused: its token is forgotten (S5, L2).

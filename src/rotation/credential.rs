@@ -260,6 +260,9 @@ pub struct Settled {
     /// daemon was not running, and would count it into the period. It begins with the comparison.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub uncompared: bool,
+    /// Where rotad itself uses the token: it did so for a whole sweep, and `since` is when that was over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub used: bool,
 }
 
 /// Why a credential needs a person.

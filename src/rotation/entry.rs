@@ -71,10 +71,12 @@ pub enum Happened {
     AdoptionRefused,
     /// An id is no longer listed for adoption: its token is not revoked.
     AdoptionWithdrawn,
+    /// rotad itself has used its new admin token for a whole sweep: its grace period begins.
+    InUse,
 }
 
 impl Happened {
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 40] = [
         Self::Intended,
         Self::Issued,
         Self::IssueRefused,
@@ -114,6 +116,7 @@ impl Happened {
         Self::AdoptionTaken,
         Self::AdoptionRefused,
         Self::AdoptionWithdrawn,
+        Self::InUse,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -157,6 +160,7 @@ impl Happened {
             Self::AdoptionTaken => "adoption_taken",
             Self::AdoptionRefused => "adoption_refused",
             Self::AdoptionWithdrawn => "adoption_withdrawn",
+            Self::InUse => "in_use",
         }
     }
 
@@ -180,6 +184,7 @@ impl Happened {
                 | Self::PauseEnded
                 | Self::AdoptionTaken
                 | Self::AdoptionWithdrawn
+                | Self::InUse
         )
     }
 }

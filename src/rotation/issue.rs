@@ -10,6 +10,7 @@ use super::entry::Happened;
 use super::judge::{Judged, judge};
 use super::outcome::IssueRequest;
 use super::policy::Policy;
+use super::revoke::USE_RECHECK;
 use super::turn::{Action, Conditions, Limits, Turn};
 use super::words::{DeliveryId, Moment, RotationId, TokenName};
 
@@ -232,6 +233,10 @@ impl Turn<'_> {
             self.wake_at(now.wall + FROZEN_RECHECK);
             return true;
         }
+        if self.waits_for_use(due, conditions) {
+            self.wake_at(now.wall + USE_RECHECK);
+            return true;
+        }
         if self.credential.unfit >= UNFIT_MAX {
             let detail =
                 "twice in a row the API issued a token that is not what was asked for: see the history; tried again hourly";
@@ -256,6 +261,16 @@ impl Turn<'_> {
             )
         };
         !self.policy.deliveries.keys().any(readable) && !broken(Breakage::IssuedUnread)
+    }
+
+    /// What rotad itself calls with is replaced while all is well, unless it is gone or would expire.
+    fn waits_for_use(&self, due: Due, conditions: &Conditions) -> bool {
+        let well = conditions.in_use.is_some() && !conditions.others_blocked;
+        if !self.policy.used_by_rotad || well || due.urgent || due.why == Why::Gone {
+            return false;
+        }
+        let empty = |id: &DeliveryId| judge(&self.credential, self.policy, &self.sight, id) == Judged::Nothing;
+        !self.policy.deliveries.keys().all(empty)
     }
 
     /// L2: so many live tokens, and lost ones that may live, and no more.

@@ -240,6 +240,8 @@ pub enum Verify {
     Itself,
     /// The Postgres endpoint lets the token in, as the account intended.
     Connect,
+    /// The new token makes the calls that rotad needs: for an admin token.
+    Calls,
 }
 
 /// Where and as what a token is asked for.

@@ -46,6 +46,8 @@ pub struct Policy {
     pub deliveries: BTreeMap<DeliveryId, DeliveryPolicy>,
     /// Ids of tokens made by hand that are to be superseded and revoked.
     pub adopt: Arc<[TokenId]>,
+    /// The token is what rotad itself calls the API with: the one delivery is where it reads it from.
+    pub used_by_rotad: bool,
     /// How often deliveries and list are compared when nothing else is due.
     pub sweep_every: SignedDuration,
     /// The most tokens of this credential seen live before it is blocked (twice as many at the deadline).

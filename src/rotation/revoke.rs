@@ -16,6 +16,9 @@ const READ_BACK_AGE_MAX: SignedDuration = SignedDuration::from_secs(10);
 /// A write to a place that is no longer configured: longer than any sink's limit.
 const FORMER_WRITE_LIMIT: SignedDuration = SignedDuration::from_mins(1);
 
+/// How soon to ask again whether rotad's own new token was used for a whole sweep.
+pub(super) const USE_RECHECK: SignedDuration = SignedDuration::from_secs(30);
+
 /// Whether a token may be revoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Hold {
@@ -61,7 +64,7 @@ impl Credential {
         }
         let superseded = match rotation.stage {
             Stage::Issued { .. } => self.current.is_some_and(|current| id < current),
-            Stage::Orphaned | Stage::Unfit => true,
+            Stage::Orphaned | Stage::Unfit | Stage::ByHand => true,
             Stage::Requested | Stage::Lost => false,
         };
         if !superseded {
@@ -177,6 +180,14 @@ impl Turn<'_> {
         }
         // S2: every delivery has shown one later rotation for the whole grace period.
         let Some(settled) = self.credential.settled_after(id) else { return Hold::Held };
+        // Where it is rotad's own: every call was made with the later one for a whole sweep before the period began, is
+        // made with it now, and nothing of the organization is blocked.
+        if self.policy.used_by_rotad
+            && !broken(Breakage::UnusedAdminToken)
+            && (conditions.others_blocked || !settled.used || !self.is_in_use(settled.rotation, conditions))
+        {
+            return Hold::Until(now.wall + USE_RECHECK);
+        }
         let grace = if broken(Breakage::GraceShortened) { self.policy.grace } else { settled.grace.max(self.policy.grace) };
         let left = grace - now.steady.since(settled.since.steady);
         if left.is_positive() && ordered.is_none() && !broken(Breakage::GraceIgnored) {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::breakage::{Breakage, broken};
-use super::credential::{Block, Blocked, Credential, ProcessId, Stage};
+use super::credential::{Block, Blocked, Credential, ProcessId, Settled, Stage};
 use super::entry::{Entry, Happened};
 use super::judge::{Names, Sight};
 use super::outcome::{Failed, IssueRequest};
@@ -46,6 +46,11 @@ pub struct Conditions {
     pub frozen: bool,
     /// Too many tokens vanished at once, or a new admin token sees none of the known ones.
     pub another_organization: bool,
+    /// For a credential whose token rotad itself uses: the one that the organization's calls have been made
+    /// with, in this process, for a whole sweep.
+    pub in_use: Option<Fingerprint>,
+    /// For such a credential: another one of the organization is blocked.
+    pub others_blocked: bool,
 }
 
 /// The limits of the blast radius, asked at the moment of the intent.
@@ -135,12 +140,31 @@ impl<'a> Turn<'a> {
         self.obstacles.clear();
         self.frozen = conditions.frozen;
         self.tidy(now);
+        self.note_use(now, conditions);
         self.steps += 1;
         let action = if self.steps > STEPS_MAX { None } else { self.pick(now, random, conditions, limits) };
         let action = action.unwrap_or_else(|| self.rest(now));
         self.sight.begun = Some(now);
         self.check_invariants();
         action
+    }
+
+    /// The grace period of a token that rotad itself uses begins when it has been used for a whole sweep.
+    fn note_use(&mut self, now: Moment, conditions: &Conditions) {
+        let Some(settled) = self.credential.settled else { return };
+        let unused = self.policy.used_by_rotad && !settled.used;
+        if !unused || self.frozen || !self.is_in_use(settled.rotation, conditions) {
+            return;
+        }
+        self.credential.settled = Some(Settled { since: now, uncompared: false, used: true, ..settled });
+        self.entry(now, Happened::InUse, |entry| entry.rotation = Some(settled.rotation));
+    }
+
+    /// Whether rotad's own calls were made with this rotation's token for a whole sweep, and are now.
+    pub(super) fn is_in_use(&self, rotation: RotationId, conditions: &Conditions) -> bool {
+        let token = self.credential.rotations.get(&rotation).and_then(|rotation| rotation.token.as_ref());
+        let fingerprint = token.and_then(|token| token.fingerprint);
+        fingerprint.is_some() && conditions.in_use == fingerprint
     }
 
     /// The first thing to do, in the order: look, rebuild, deliver, revoke, rotate.

@@ -131,7 +131,7 @@ impl Roster for SimRoster {
         let place = |id: &DeliveryId| Arc::new(SimPlace::new(claim.clone(), id)) as Arc<dyn PlaceTrait>;
         let places = policy.deliveries.keys().map(place).collect();
         let organization = *self.organizations.get(&policy.organization)?;
-        Some(Member { policy: (*policy).clone(), places, providers, organization, due_at: None })
+        Some(Member { policy: (*policy).clone(), places, providers, organization, proves_by: Vec::new(), due_at: None })
     }
 
     fn sizes(&self) -> BTreeMap<Arc<str>, usize> {

@@ -67,6 +67,7 @@ impl World {
             in_hand,
             another_organization: wrong,
             unseen: false,
+            own: None,
             permitted: true,
         }
     }

@@ -125,6 +125,7 @@ impl Times {
         let policy = Policy {
             renamed_from: None,
             adopt: [].into(),
+            used_by_rotad: false,
             schedule,
             organization: ORGANIZATIONS[organization_of(account_number)].into(),
             account: account(account_number),

@@ -206,11 +206,12 @@ impl Canon {
             self.id(newest);
         }
         self.flag(settled.is_some());
-        if let Some(Settled { rotation, since, grace, uncompared }) = settled {
+        if let Some(Settled { rotation, since, grace, uncompared, used }) = settled {
             self.id(rotation);
             self.moment(since);
             self.number(grace.as_millis() as u64);
             self.flag(*uncompared);
+            self.flag(*used);
         }
         self.maybe_id(current);
         self.maybe_id(newest);
@@ -345,8 +346,12 @@ impl Canon {
             rotate_after,
             revoke_now,
             resumed,
+            used,
         } = memo;
-        assert!(rotate_after.is_none() && revoke_now.is_empty() && resumed.is_empty(), "nobody orders anything in the model");
+        assert!(
+            rotate_after.is_none() && revoke_now.is_empty() && resumed.is_empty() && used.is_none(),
+            "nobody orders anything in the model"
+        );
         self.id_set(recorded);
         self.maybe_id(newest);
         self.short(shown.len());

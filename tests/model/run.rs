@@ -162,7 +162,7 @@ impl<'m, 'c> Run<'m, 'c> {
         for _ in 0..ACTIONS_MAX {
             self.actions += 1;
             let process = self.state.sites[site].process.as_ref().unwrap();
-            let conditions = Conditions { frozen: process.clock.frozen, another_organization: false };
+            let conditions = Conditions { frozen: process.clock.frozen, ..Conditions::default() };
             let action = turn.next(process.clock.moment(self.state.now), 0, &conditions, &mut NoLimits);
             match self.before(&mut turning, &mut turn, &action, &conditions) {
                 Ended::Not => {}
@@ -311,6 +311,7 @@ impl<'m, 'c> Run<'m, 'c> {
             in_hand: &process.hands,
             another_organization: false,
             unseen: false,
+            own: None,
             permitted: true,
         }
     }

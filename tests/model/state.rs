@@ -178,6 +178,7 @@ fn policy(places: &[usize]) -> Policy {
     Policy {
         renamed_from: None,
         adopt: [].into(),
+        used_by_rotad: false,
         owner: owner(0),
         organization: "main".into(),
         account: account(0),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use rotad::clock::Clock;
 use rotad::motherduck::stand_in::{Character, Options as ServerOptions, Server};
-use rotad::motherduck::{Client, Code, Endpoint, Limits, Observer, Operation, Options, Provider, TimeLimits};
+use rotad::motherduck::{AdminSource, Client, Code, Endpoint, Limits, Observer, Operation, Options, Provider, TimeLimits};
 use rotad::rotation::{
     Account, Failed, InstallationId, IssueOutcome, IssueRequest, IssuedToken, ListOutcome, ListedToken, RevokeOutcome,
     RotationId, TokenId, TokenName, TokenType,
@@ -72,7 +72,7 @@ pub fn caller_connecting(url: &str, time_limits: TimeLimits, limits: Limits, pos
     let client = Client::new(Options {
         organization: "main".into(),
         api_url: url.to_owned(),
-        admin_token: SecretSource::File(token_file.clone()),
+        admin_token: AdminSource::Secret(SecretSource::File(token_file.clone())),
         postgres,
         limits,
         time_limits,

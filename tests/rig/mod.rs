@@ -87,6 +87,7 @@ impl Rig {
             owner: owner(),
             renamed_from: None,
             adopt: [].into(),
+            used_by_rotad: false,
             organization: "main".into(),
             account: Account::new("etl_prod"),
             token_type: TokenType::ReadWrite,

@@ -42,6 +42,8 @@ pub enum Fault {
     Ordered,
     /// The token at hand was made by a person and adopted.
     MadeByHand,
+    /// The token at hand is one that the calls were made with.
+    OwnToken,
 }
 
 /// What the core asked for when it happened.
@@ -94,7 +96,7 @@ impl Coverage {
         owed.extend([F::Rejected, F::NameTaken, F::TtlDropped, F::TypeDropped].map(|fault| (fault, D::Issue)));
         owed.extend([F::Incomplete, F::Lagging].map(|fault| (fault, D::List)));
         owed.extend([F::Unreadable, F::Lagging].map(|fault| (fault, D::Read)));
-        owed.push((F::MadeByHand, D::Revoke));
+        owed.extend([F::MadeByHand, F::OwnToken].map(|fault| (fault, D::Revoke)));
         owed.extend([F::Refused, F::Conflict].map(|fault| (fault, D::Write)));
         owed.extend([F::Disproved, F::Unavailable].map(|fault| (fault, D::Verify)));
         let outside = [

@@ -44,6 +44,8 @@ pub struct Memo {
     pub revoke_now: BTreeSet<RotationId>,
     /// What was put back into a place and may be overwritten, since a person said so.
     pub resumed: BTreeMap<DeliveryId, RotationId>,
+    /// The rotation that rotad's calls were last made with for a whole sweep, and when that was over.
+    pub used: Option<(RotationId, Ms)>,
 }
 
 /// All deliveries have shown one rotation since `since`.
@@ -143,6 +145,8 @@ pub struct Scene<'s> {
     /// They are, and nothing tells it from ours: what lives in ours is not to be seen.
     pub unseen: bool,
     pub permitted: bool,
+    /// The value that rotad's calls are made with, and since when a sweep with it was over.
+    pub own: Option<(usize, Option<Ms>)>,
 }
 
 impl Scene<'_> {
@@ -198,6 +202,21 @@ impl Scene<'_> {
                 ));
             }
             shown = Some(shows);
+        }
+        if self.policy.used_by_rotad {
+            let used = self.own.is_some_and(|(value, since)| since.is_some() && self.rotation_of(Some(value)) == shown);
+            if !used {
+                return Err((
+                    "admin",
+                    format!("t{index} is revoked, and the calls are not made with its successor: {:?}", self.own),
+                ));
+            }
+            let grace = self.policy.grace.as_millis() as Ms;
+            let since = self.memo.used.filter(|(used, _)| Some(*used) == shown).map(|(_, since)| since);
+            if !ordered && since.is_none_or(|since| self.now - since < grace) {
+                let detail = format!("t{index} is revoked within {} s of the use of its successor: {since:?}", grace / SECOND);
+                return Err(("admin", detail));
+            }
         }
         match self.memo.period {
             Some(period) if period.rotation > rotation => {

@@ -80,6 +80,9 @@ impl Sim<'_> {
                 self.judge(verdict);
                 let fault = self.revoke_fault(account_index(&account));
                 self.coverage.meet(fault, during);
+                if self.actors[credential].policy.used_by_rotad {
+                    self.coverage.meet(Fault::OwnToken, during);
+                }
                 if self.tokens[index].by_hand {
                     self.coverage.meet(Fault::MadeByHand, during);
                     if self.tokens[index].account != account_index(&account) {

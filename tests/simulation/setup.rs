@@ -32,6 +32,8 @@ pub struct Faults {
     pub outages: bool,
     /// Tokens made by hand are there, and some of them are listed for adoption.
     pub adoption: bool,
+    /// The first credential's token is what the calls are made with.
+    pub admin: bool,
 }
 
 impl Faults {
@@ -50,6 +52,7 @@ impl Faults {
         accounts: false,
         outages: false,
         adoption: false,
+        admin: false,
     };
 
     /// A mixture of its own for each history: what is always on hides what it masks.
@@ -71,6 +74,7 @@ impl Faults {
             accounts: rng.permille(150),
             outages: rng.permille(500),
             adoption: false,
+            admin: false,
         }
     }
 }
@@ -154,6 +158,7 @@ impl Setup {
         let times = Times::draw(rng, shape.quick);
         let mut faults = Faults::draw(rng);
         faults.adoption = aside.permille(250);
+        faults.admin = aside.permille(200);
         if let Some(change) = shape.faults {
             change(&mut faults);
         }
@@ -171,6 +176,9 @@ impl Setup {
             plans.push(draw_plan(rng, index, &times, &places[first..], count, &faults));
         }
         let by_hand = if faults.adoption { adoption(&mut aside, &mut plans, &mut places, &times) } else { Vec::new() };
+        if faults.admin {
+            plans[0].versions.iter_mut().for_each(|policy| policy.used_by_rotad = true);
+        }
         let ttl_longest = plans.iter().flat_map(|plan| &plan.versions).map(|policy| policy.ttl.as_millis() as Ms).max().unwrap();
         let ends = chaos_ends + 2 * ttl_longest + 6 * HOUR;
         Self { plans, places, by_hand, faults, chaos_ends, ends, per_minute: *rng.pick(&[1, 3, 10]) }
@@ -303,6 +311,7 @@ fn policy(rng: &mut Rng, index: usize, named: &Named, times: &Times) -> Policy {
         owner: owner.clone(),
         renamed_from: renamed_from.clone(),
         adopt: [].into(),
+        used_by_rotad: false,
         organization: "main".into(),
         account: account(index),
         token_type: *rng.pick(&[TokenType::ReadWrite, TokenType::ReadScaling]),

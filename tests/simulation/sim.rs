@@ -36,6 +36,8 @@ pub enum Event {
     Calm,
     Recovered,
     Swept,
+    /// rotad reads its own token from the first credential's first place.
+    ReadOwn(ProcessId),
     Expires(usize),
     End,
 }
@@ -108,6 +110,8 @@ pub struct Sim<'a> {
     pub adopted: BTreeSet<usize>,
     /// The journal was lost, or restored from before: it may not know of places that were configured once.
     pub journal_struck: bool,
+    /// The value that the calls are made with, and since when a sweep with it was over, by true time.
+    pub own: Option<(usize, Option<Ms>)>,
     pub ignored: &'a [&'a str],
 }
 
@@ -153,6 +157,7 @@ impl<'a> Sim<'a> {
             never_left: BTreeMap::new(),
             adopted: BTreeSet::new(),
             journal_struck: false,
+            own: None,
             ignored,
         };
         sim.at(1, Event::Start);
@@ -272,6 +277,7 @@ impl<'a> Sim<'a> {
                 }
             }
             Event::Expires(index) => self.expires(index),
+            Event::ReadOwn(process) => self.read_own(process),
             Event::End => {}
         }
     }
@@ -293,6 +299,10 @@ impl<'a> Sim<'a> {
         }
         self.tell(|| format!("process {} starts, its clock {} s off", id.0, skew / SECOND));
         self.process = Some(Process { id, since, clocks, hands: vec![BTreeMap::new(); self.actors.len()] });
+        self.own = None;
+        if self.setup.faults.admin {
+            self.at(self.now + SECOND, Event::ReadOwn(id));
+        }
         let compared = self.now + self.rng.between(100, 20 * SECOND);
         self.at(compared, Event::Compare(id));
         // The sweep runs on start.
@@ -327,6 +337,41 @@ impl<'a> Sim<'a> {
             _ => self.rng.between(100, 20 * SECOND),
         };
         self.at(self.now + down, Event::Start);
+    }
+
+    /// The value may be of any place that serves one; a sweep with it takes its time, and begins anew with each value.
+    fn read_own(&mut self, id: ProcessId) {
+        if self.process.as_ref().is_none_or(|running| running.id != id) {
+            return;
+        }
+        let places = self.places.iter().filter(|place| self.actors[0].policy.deliveries.contains_key(&place.id));
+        let values: Vec<usize> = places.filter_map(super::world::Place::value).collect();
+        let (now, swept) = (self.now, self.calm || self.rng.permille(200));
+        match (values.first(), &mut self.own) {
+            (Some(value), Some((own, since))) if own == value => {
+                if since.is_none() && swept {
+                    *since = Some(now);
+                }
+            }
+            (Some(value), own) => *own = Some((*value, None)),
+            // What can't be read is as it was.
+            (None, _) => {}
+        }
+        let again = if self.calm { MINUTE } else { self.rng.between(10 * SECOND, 5 * MINUTE) };
+        self.at(self.now + again, Event::ReadOwn(id));
+    }
+
+    /// What holds for the credential's turn.
+    fn conditions(&self, credential: usize) -> Conditions {
+        let frozen = self.process.as_ref().unwrap().clocks.frozen;
+        let conditions = Conditions { frozen, another_organization: self.another_organization, ..Conditions::default() };
+        if !self.actors[credential].policy.used_by_rotad {
+            return conditions;
+        }
+        let in_use = self.own.filter(|(_, since)| since.is_some()).map(|(value, _)| fingerprint(value));
+        let blocked = |row: &Option<Row>| row.as_ref().is_some_and(|row| row.credential.blocked.is_some());
+        let others = self.journal.rows.iter().enumerate().any(|(index, row)| index != credential && blocked(row));
+        Conditions { in_use, others_blocked: others, ..conditions }
     }
 
     pub fn compare(&mut self, id: ProcessId) {
@@ -430,8 +475,13 @@ impl<'a> Sim<'a> {
     pub fn step(&mut self, credential: usize) {
         let moment = self.moment();
         let random = self.rng.next();
-        let conditions =
-            Conditions { frozen: self.process.as_ref().unwrap().clocks.frozen, another_organization: self.another_organization };
+        let conditions = self.conditions(credential);
+        if let Some((value, Some(since))) = self.own.filter(|_| conditions.in_use.is_some())
+            && let Some(token) = self.tokens.get(value)
+            && self.actors[credential].memo.used.is_none_or(|(used, _)| used != token.name.rotation)
+        {
+            self.actors[credential].memo.used = Some((token.name.rotation, since));
+        }
         self.limits.passed_rotation = false;
         self.limits.passed_revocation = false;
         let Some(mut turn) = self.actors[credential].turn.take() else { return };
@@ -545,6 +595,7 @@ impl<'a> Sim<'a> {
             another_organization: self.another_organization,
             unseen: false,
             permitted: true,
+            own: self.own,
         }
     }
 

@@ -239,7 +239,7 @@ async fn a_ca_file_that_holds_no_certificate_is_refused_at_the_start() {
     let options = |ca_cert| rotad::motherduck::Options {
         organization: "main".into(),
         api_url: "http://127.0.0.1:1".to_owned(),
-        admin_token: rotad::secret::SecretSource::File(file.clone()),
+        admin_token: rotad::motherduck::AdminSource::Secret(rotad::secret::SecretSource::File(file.clone())),
         postgres: Some(at(1, Some(ca_cert))),
         limits: Limits::NONE,
         time_limits: patient(),

@@ -129,7 +129,7 @@ impl Bench {
             Client::new(Options {
                 organization: "main".into(),
                 api_url,
-                admin_token: SecretSource::File(file),
+                admin_token: rotad::motherduck::AdminSource::Secret(SecretSource::File(file)),
                 postgres: None,
                 limits: Limits::NONE,
                 time_limits: TimeLimits { connect: limit, read: limit, whole: limit, list: limit },

@@ -67,6 +67,7 @@ fn policy() -> Policy {
         tokens_max: 16,
         renamed_from: None,
         adopt: [].into(),
+        used_by_rotad: false,
         owner,
     }
 }
@@ -234,7 +235,7 @@ fuzz_target!(|text: &str| {
             return;
         }
         // A daemon has not compared its clocks at its first turn.
-        let conditions = Conditions { frozen: turns == 0, another_organization: false };
+        let conditions = Conditions { frozen: turns == 0, ..Conditions::default() };
         world.millis = take_turn(&mut world, &policy, &mut stored, &mut in_hand, conditions);
         summarize(&stored, &policy, organization, world.now().wall);
     }
