@@ -232,6 +232,24 @@ impl Engine {
         Ok(is_proven)
     }
 
+    /// The organization's admin token is one that its own API issued to us: there is nothing to prove.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub(crate) async fn has_own_admin_token(
+        &self,
+        organization: &Arc<str>,
+        fingerprint: Fingerprint,
+    ) -> Result<(), JournalError> {
+        self.standings().uses(organization, fingerprint);
+        let (proven, now) = (format!("admin_token:{organization}"), fingerprint.to_string());
+        if self.journal.fact(&proven).await?.as_ref() != Some(&now) {
+            self.journal.set_fact(&proven, now).await?;
+        }
+        self.standings().has_proven_admin_token(organization);
+        Ok(())
+    }
+
     /// A write to the journal succeeded.
     pub(crate) fn journal_works(&self) {
         if self.journal_failing.swap(false, Ordering::Relaxed) {

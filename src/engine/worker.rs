@@ -17,7 +17,7 @@ use crate::motherduck::Provider;
 use crate::rotation::breakage::{Breakage, broken};
 use crate::rotation::{
     Action, Conditions, Credential, CredentialName, DeliveryId, Entry, Failed, Happened, IssueOutcome, IssueRequest, ListOutcome,
-    Moment, Policy, ReadOutcome, Reason, RevokeOutcome, RotationId, TokenId, Turn, Verify, VerifyOutcome, WriteOutcome,
+    Moment, Policy, ReadOutcome, Reason, RevokeOutcome, Rotation, RotationId, TokenId, Turn, Verify, VerifyOutcome, WriteOutcome,
 };
 use crate::secret::Secret;
 use crate::sinks::{Payload, Place, Question, Version};
@@ -94,6 +94,9 @@ pub(super) async fn take_turn(engine: &Engine, name: &CredentialName, member: &M
         Worker { engine, name, member, places, values, versions, read_at, row_version, admin_tokens, takes_over, ordered_by };
     let now = engine.clock.now();
     let mut turn = Turn::begin(state, &member.policy, engine.facts, in_hand, now);
+    if member.policy.used_by_rotad {
+        worker.watch_own_token(turn.credential(), false).await;
+    }
     fail_point::pass(Point::TurnBegun);
     for Ordered { order, by, answer } in engine.take_orders(name) {
         match turn.obey(&order, &by, now) {
@@ -306,6 +309,21 @@ impl Worker<'_> {
         self.engine.standings().listed(organization, self.name, &known);
     }
 
+    /// What the calls are made with from now on, for the credential whose token that is.
+    async fn watch_own_token(&self, credential: &Credential, anew: bool) {
+        let organization = &self.member.policy.organization;
+        let Ok(provider) = self.provider(organization) else { return };
+        let Some(fingerprint) = provider.admin_token(anew).await else { return };
+        let recorded = |rotation: &Rotation| rotation.token.as_ref().is_some_and(|token| token.fingerprint == Some(fingerprint));
+        let watched = match credential.rotations.values().any(|rotation| recorded(rotation) && !rotation.adopted) {
+            true => self.engine.has_own_admin_token(organization, fingerprint).await,
+            false => self.engine.watch_admin_token(organization, fingerprint).await.map(drop),
+        };
+        if let Err(error) = watched {
+            warn!(%organization, %error, "the admin token's fingerprint can't be held against the journal's");
+        }
+    }
+
     async fn read(&mut self, turn: &mut Turn<'_>, delivery: &DeliveryId) {
         let question = Question { owner: turn.policy().owner.clone(), candidates: turn.candidates() };
         let outcome = match self.places.get(delivery) {
@@ -404,10 +422,8 @@ impl Worker<'_> {
         let began = self.engine.clock.now();
         let outcome = place.write(version, &payload).await;
         self.engine.observe_sink(delivery, SinkOperation::Write, began);
-        if policy.used_by_rotad
-            && let Ok(provider) = self.provider(&policy.organization)
-        {
-            provider.admin_token_was_written().await;
+        if policy.used_by_rotad {
+            self.watch_own_token(turn.credential(), true).await;
         }
         outcome
     }

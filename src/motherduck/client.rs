@@ -471,8 +471,11 @@ impl Provider for Client {
         }
     }
 
-    async fn admin_token_was_written(&self) {
-        self.admin.look_again().await;
+    async fn admin_token(&self, anew: bool) -> Option<Fingerprint> {
+        if anew {
+            self.admin.look_again().await;
+        }
+        self.admin_token_fingerprint().await.ok()
     }
 
     async fn verify_by_connecting(&self, account: &Account, token_type: TokenType, value: &Secret) -> VerifyOutcome {

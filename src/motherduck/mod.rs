@@ -12,7 +12,9 @@ mod wire;
 
 use async_trait::async_trait;
 
-use crate::rotation::{Account, IssueOutcome, IssueRequest, ListOutcome, RevokeOutcome, TokenId, TokenType, VerifyOutcome};
+use crate::rotation::{
+    Account, Fingerprint, IssueOutcome, IssueRequest, ListOutcome, RevokeOutcome, TokenId, TokenType, VerifyOutcome,
+};
 use crate::secret::Secret;
 
 pub use admin_token::{AdminSource, TokenPlace};
@@ -44,8 +46,8 @@ pub trait Provider: Send + Sync {
     /// its own, and is let through to a revocation of `none`, an id that no token has.
     async fn verify_calls(&self, accounts: &[Account], none: &TokenId, value: &Secret) -> VerifyOutcome;
 
-    /// The place that the admin token is read from was written: it is read again before the next call.
-    async fn admin_token_was_written(&self);
+    /// The fingerprint of the admin token that the next call is made with; with `anew` its source is read again first.
+    async fn admin_token(&self, anew: bool) -> Option<Fingerprint>;
 
     /// Proves a new token at the Postgres endpoint: it is let in, as `account`, with `token_type`'s rights.
     async fn verify_by_connecting(&self, account: &Account, token_type: TokenType, value: &Secret) -> VerifyOutcome;

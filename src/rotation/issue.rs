@@ -265,12 +265,18 @@ impl Turn<'_> {
 
     /// What rotad itself calls with is replaced while all is well, unless it is gone or would expire.
     fn waits_for_use(&self, due: Due, conditions: &Conditions) -> bool {
-        let well = conditions.in_use.is_some() && !conditions.others_blocked;
-        if !self.policy.used_by_rotad || well || due.urgent || due.why == Why::Gone {
+        if !self.policy.used_by_rotad || due.urgent || due.why == Why::Gone {
             return false;
         }
-        let empty = |id: &DeliveryId| judge(&self.credential, self.policy, &self.sight, id) == Judged::Nothing;
-        !self.policy.deliveries.keys().all(empty)
+        let judged: Vec<Judged> =
+            self.policy.deliveries.keys().map(|id| judge(&self.credential, self.policy, &self.sight, id)).collect();
+        if judged.iter().all(|judged| *judged == Judged::Nothing) {
+            return false;
+        }
+        // One that was put there by a person has to be in use as well, and can't be told by its fingerprint.
+        let latest = self.credential.latest().map(|(latest, _)| latest).filter(|id| judged.contains(&Judged::Serves(*id)));
+        let used = latest.map_or(conditions.in_use.is_some(), |latest| self.is_in_use(latest, conditions));
+        !used || conditions.others_blocked
     }
 
     /// L2: so many live tokens, and lost ones that may live, and no more.

@@ -186,7 +186,9 @@ impl Turn<'_> {
             self.credential.latest().is_some_and(|(_, rotation)| rotation.missing_since.is_some() && !rotation.vanished);
         // What only a list shows is not over because this turn did not look.
         let stopped = self.stopped_by_a_list().is_some();
-        if (sweep_due || seeking || watching || stopped || !self.credential.known)
+        // Its own list is a part of the sweep that a new token of rotad's own is used for.
+        let unused = self.policy.used_by_rotad && self.credential.settled.is_some_and(|settled| !settled.used);
+        if (sweep_due || seeking || watching || stopped || unused || !self.credential.known)
             && let Some(list) = self.list(now)
         {
             return Some(list);

@@ -17,7 +17,7 @@ const READ_BACK_AGE_MAX: SignedDuration = SignedDuration::from_secs(10);
 const FORMER_WRITE_LIMIT: SignedDuration = SignedDuration::from_mins(1);
 
 /// How soon to ask again whether rotad's own new token was used for a whole sweep.
-pub(super) const USE_RECHECK: SignedDuration = SignedDuration::from_secs(30);
+pub(super) const USE_RECHECK: SignedDuration = SignedDuration::from_secs(10);
 
 /// Whether a token may be revoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

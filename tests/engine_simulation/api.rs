@@ -329,7 +329,9 @@ impl Provider for SimProvider {
         self.verify_itself(&accounts[0], value).await
     }
 
-    async fn admin_token_was_written(&self) {}
+    async fn admin_token(&self, _anew: bool) -> Option<rotad::rotation::Fingerprint> {
+        None
+    }
 
     async fn verify_itself(&self, _account: &Account, _value: &Secret) -> VerifyOutcome {
         let met = self.claim.enter(Step::Verify).await;

@@ -34,7 +34,15 @@ pub struct Plain {
 
 impl Plain {
     pub fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap())
+    }
+
+    /// Where a reboot leaves things as they are: the directory for temporary files may be in memory.
+    pub fn start_on_disk() -> Self {
+        Self::start_in(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap())
+    }
+
+    fn start_in(directory: tempfile::TempDir) -> Self {
         for name in ["sinks", "journal"] {
             std::fs::create_dir(directory.path().join(name)).unwrap();
         }
@@ -278,10 +286,20 @@ ttl = "10m"
     /// What a person with the admin token asks the API for.
     pub fn as_admin(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
         let admin = std::fs::read_to_string(self.path("admin-token")).unwrap();
+        self.as_bearer(admin.trim(), method, path, body)
+    }
+
+    /// What whoever has this token asks the API for.
+    pub fn as_bearer(&self, value: &str, method: &str, path: &str, body: Option<&Value>) -> Value {
         let address = self.stand_in.url.trim_start_matches("http://");
-        let (status, text) = exchange(address, method, path, body, Some(admin.trim()));
+        let (status, text) = exchange(address, method, path, body, Some(value));
         assert!((200..300).contains(&status), "{path}: {status} {text}");
         serde_json::from_str(&text).unwrap_or(Value::Null)
+    }
+
+    /// The status of the API's answer to a look by whoever has this token.
+    pub fn status_as(&self, value: &str, path: &str) -> u16 {
+        exchange(self.stand_in.url.trim_start_matches("http://"), "GET", path, None, Some(value)).0
     }
 
     fn steer(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
