@@ -74,7 +74,7 @@ impl Roster for Everybody {
     }
 }
 
-fn watched(board: &Arc<Board>, journal: Arc<SqliteJournal>) -> Watched {
+fn watched(board: &Arc<Board>, journal: Arc<dyn Journal>) -> Watched {
     Watched {
         deployment: "test".parse().unwrap(),
         board: Arc::clone(board),
@@ -95,7 +95,7 @@ async fn running(options: Options) -> Running {
     let directory = tempfile::tempdir().unwrap();
     let opened = SqliteJournal::open(&directory.path().join("journal.db"), moment(0).wall, Arc::new(|_| {}));
     let journal = Arc::new(opened.unwrap());
-    let server = Server::bind(options, watched(&board, Arc::clone(&journal))).await.unwrap();
+    let server = Server::bind(options, watched(&board, journal.clone())).await.unwrap();
     let addresses = server.addresses().to_vec();
     let (shutdown, told) = watch::channel(false);
     Running { board, journal, addresses, shutdown, task: tokio::spawn(server.run(told)), _directory: directory }
@@ -289,7 +289,7 @@ async fn connections_beyond_the_limit_wait_and_are_served_when_one_ends() {
 #[tokio::test]
 async fn an_address_in_use_is_said_in_a_sentence() {
     let server = running(options()).await;
-    let watched = watched(&server.board, Arc::clone(&server.journal));
+    let watched = watched(&server.board, server.journal.clone());
     let taken = Options { listen: server.addresses[0], ..options() };
     let Err(error) = Server::bind(taken, watched).await else { panic!("it was bound twice") };
     let expected = format!(

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::journal::{Journal, Save};
+use crate::journal::{HistoryLine, Identity, Journal, JournalError, Page, Row, Save};
 use crate::rotation::{
     Backoff, Block, Blocked, Credential, Delivery, Entry, Failed, Happened, InstallationId, Pause, ProcessId, Reason, Rotation,
     RotationId, Settled, Stage, Token, TokenId, Trouble,
@@ -336,4 +336,69 @@ async fn a_page_of_10_000_credentials_takes_less_than_100_ms_of_processor_time()
         println!("{path}: {took:?}");
         assert!(took[2] < Duration::from_millis(100), "{path}: {took:?}");
     }
+}
+
+/// A journal whose disk hangs.
+struct Hanging;
+
+#[async_trait::async_trait]
+impl Journal for Hanging {
+    fn identity(&self) -> Identity {
+        Identity { installation: InstallationId(1), created_at: moment(0).wall }
+    }
+
+    async fn load(&self, _: &CredentialName) -> Result<Option<Row>, JournalError> {
+        std::future::pending().await
+    }
+
+    async fn load_after(&self, _: Option<&CredentialName>, _: usize) -> Result<Vec<(CredentialName, Row)>, JournalError> {
+        std::future::pending().await
+    }
+
+    async fn save(&self, _: Save) -> Result<u64, JournalError> {
+        std::future::pending().await
+    }
+
+    async fn fact(&self, _: &str) -> Result<Option<String>, JournalError> {
+        std::future::pending().await
+    }
+
+    async fn set_fact(&self, _: &str, _: String) -> Result<(), JournalError> {
+        std::future::pending().await
+    }
+
+    async fn history_page(&self, _: Page) -> Result<Vec<(u64, HistoryLine)>, JournalError> {
+        std::future::pending().await
+    }
+
+    async fn prune_history(&self, _: Timestamp) -> Result<u64, JournalError> {
+        std::future::pending().await
+    }
+
+    async fn probe(&self) -> Result<(), JournalError> {
+        std::future::pending().await
+    }
+
+    async fn mark_clock(&self, _: Moment) -> Result<(), JournalError> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn a_journal_that_hangs_does_not_keep_the_fleet_from_being_shown() {
+    let board = Arc::new(Board::new(moment(0)));
+    many(&board);
+    let server = Server::bind(options(), watched(&board, Arc::new(Hanging))).await.unwrap();
+    let address = server.addresses()[0];
+    let (_shutdown, told) = watch::channel(false);
+    tokio::spawn(server.run(told));
+    let get = async |path: &str| {
+        let response = client().get(format!("http://{address}{path}")).send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    };
+    let (status, page) = get("/").await;
+    assert_eq!((status, listed(&page).len()), (200, 50));
+    assert!(page.contains("100 more"), "what could not be told is pointed at: {page}");
+    let (status, page) = get("/credential/etl").await;
+    assert_eq!((status, page.contains("the log says why")), (500, true));
 }
