@@ -43,6 +43,7 @@ fn object(section: &str, keys: &[&str]) -> Value {
         "sink.vault.auth.jwt" => (&["token"], json!({})),
         "sink.vault.auth.cert" => (&["cert_file", "key_file"], json!({})),
         "credential" => (&[], json!({ "timezone": ["cron"] })),
+        "admin_rotation" => (&["account"], json!({ "timezone": ["cron"] })),
         "deliver" => (&["sink"], json!({})),
         _ => (&[], json!({})),
     };
@@ -54,7 +55,7 @@ fn object(section: &str, keys: &[&str]) -> Value {
             object["minProperties"] = json!(1);
             object["maxProperties"] = json!(1);
         }
-        "credential" => object["not"] = json!({ "required": ["every", "cron"] }),
+        "credential" | "admin_rotation" => object["not"] = json!({ "required": ["every", "cron"] }),
         _ => {}
     }
     object
@@ -82,9 +83,15 @@ fn shape(section: &str, key: &str) -> Value {
         ("", "sink") => named(&sinks(), 0),
         ("", "defaults") => section_of("credential"),
         ("", "journal" | "server" | "limits") => section_of(key),
-        ("organization", "admin_token") | (_, "secret_id") | ("sink.vault.auth" | "sink.vault.auth.jwt", "token") => {
-            section_of("admin_token")
+        // A secret, or a place in a sink.
+        ("organization", "admin_token") => json!({ "anyOf": [section_of("admin_token"), section_of("deliver")] }),
+        ("organization", "admin_rotation") => section_of("admin_rotation"),
+        ("admin_rotation", key) => shape("credential", key),
+        ("credential", "adopt") => {
+            let id = json!({ "type": "string", "pattern": "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$" });
+            json!({ "type": "array", "items": id, "uniqueItems": true })
         }
+        (_, "secret_id") | ("sink.vault.auth" | "sink.vault.auth.jwt", "token") => section_of("admin_token"),
         ("sink.vault", "auth") => section_of("sink.vault.auth"),
         ("sink.vault.auth", login) => section_of(&format!("sink.vault.auth.{login}")),
         (_, "api_url" | "endpoint_url") | ("sink.vault", "address") => {
@@ -153,7 +160,8 @@ fn words(section: &str, key: &str) -> Option<String> {
         "" => "## At the top".to_owned(),
         "journal" | "server" | "limits" => format!("## `[{section}]`"),
         "organization" => "## `[organization.<name>]`".to_owned(),
-        "credential" => "## `[credential.<name>]` and `[defaults]`".to_owned(),
+        // The admin token's credential has some of a credential's keys.
+        "credential" | "admin_rotation" => "## `[credential.<name>]` and `[defaults]`".to_owned(),
         "deliver" => "## `deliver`".to_owned(),
         section => format!("## `[{}]`", section.replacen("sink.", "sink.<name>.", 1)),
     };

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::summary::{provider_failures, troubles};
-use crate::rotation::{Blocked, Credential, DeliveryId, Policy, Reason, Trouble};
+use crate::rotation::{Adoption, Blocked, Credential, DeliveryId, Policy, Reason, TokenId, Trouble};
 use crate::snapshot::{At, Attention, FreezeReason, JournalState, Label, Organization, Snapshot, Summary, span, until};
 
 /// How long before its expiry an admin token is told of: as the shipped alert has it.
@@ -75,7 +75,27 @@ pub fn concerns(
             }
         }
     }
+    concerns.extend(credential.adoptions.iter().filter_map(|(token, adoption)| unadopted(token, *adoption)));
     concerns
+}
+
+/// An id in `adopt` that is not what its writer took it for. Nothing waits for it, so it is told last.
+fn unadopted(token: &TokenId, adoption: Adoption) -> Option<Concern> {
+    let (happened, remedy) = match adoption {
+        Adoption::NotListed => (
+            format!(
+                "`adopt` lists the token `{token}`, and the account's list does not have it: it is gone, or another account's"
+            ),
+            "remove the id from `adopt`, or correct it",
+        ),
+        Adoption::Refused => (
+            format!("`adopt` lists the token `{token}`, and rotad made that itself: it is not taken over"),
+            "remove the id from `adopt`; `rotad revoke` revokes a token that the journal does not know",
+        ),
+        Adoption::Taken | Adoption::Ended => return None,
+    };
+    let next = "never revokes it".to_owned();
+    Some(Concern { attention: None, place: None, since: None, happened, next, next_at: None, remedy: remedy.to_owned() })
 }
 
 const REMEDY_OF_PROVIDER: &str = "the last steps say why: with 401 or 403 replace the admin token, otherwise look at the network and MotherDuck's status; \

@@ -52,6 +52,8 @@ impl Roster for Everybody {
             schedule: Schedule::every(SignedDuration::from_hours(24), &owner),
             owner,
             renamed_from: None,
+            adopt: [].into(),
+            used_by_rotad: false,
             organization: "main".into(),
             account: Account::new("etl_<b>"),
             token_type: TokenType::ReadWrite,
@@ -66,7 +68,14 @@ impl Roster for Everybody {
         };
         let organization = Board::new(moment(0)).organization("main");
         let known = !name.as_str().starts_with('x');
-        known.then(|| Member { policy, places: Vec::new(), providers: Arc::default(), organization, due_at: None })
+        known.then(|| Member {
+            policy,
+            places: Vec::new(),
+            providers: Arc::default(),
+            organization,
+            proves_by: Vec::new(),
+            due_at: None,
+        })
     }
 
     fn sizes(&self) -> std::collections::BTreeMap<Arc<str>, usize> {

@@ -62,6 +62,7 @@ fn troubled() -> Credential {
             since: moment(-3_590),
             grace: SignedDuration::from_hours(12),
             uncompared: false,
+            used: false,
         }),
         current: Some(id(-3_600)),
         newest: Some(id(-3_600)),
