@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use jiff::Timestamp;
+use rustix::fs::FsWord;
 
 /// What there is at a path, for a file that a secret is read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +45,7 @@ pub trait Surroundings {
 }
 
 /// File systems in memory, by the kernel's numbers (`statfs(2)`).
-const IN_MEMORY: [(i64, &str); 3] = [(0x0102_1994, "tmpfs"), (0x8584_58f6, "ramfs"), (0x9584_58f6, "hugetlbfs")];
+const IN_MEMORY: [(FsWord, &str); 3] = [(0x0102_1994, "tmpfs"), (0x8584_58f6, "ramfs"), (0x9584_58f6, "hugetlbfs")];
 
 /// The machine that rotad runs on. The time is handed in, since `clock` alone reads it.
 #[derive(Debug, Clone, Copy)]
@@ -83,8 +84,8 @@ impl Surroundings for System {
         if flags.is_ok_and(|flags| flags.contains(rustix::fs::StatVfsMountFlags::RDONLY)) {
             return MountFact::ReadOnly;
         }
-        let kind = rustix::fs::statfs(directory).map(|found| i64::try_from(found.f_type).unwrap_or_default());
-        let memory = |(magic, _): &&(i64, &str)| kind.is_ok_and(|kind| kind == *magic);
+        let kind = rustix::fs::statfs(directory).map(|found| found.f_type);
+        let memory = |(magic, _): &&(FsWord, &str)| kind.is_ok_and(|kind| kind == *magic);
         IN_MEMORY.iter().find(memory).map_or(MountFact::Lasting, |(_, name)| MountFact::Memory(name))
     }
 }
