@@ -53,7 +53,7 @@ fn in_a_sink<'d>(
     sinks: &BTreeMap<Arc<str>, Drafted>,
 ) -> Option<Delivery> {
     let label = format!("`admin_token` of {}", section.label);
-    for key in SECRET_SOURCE_KEYS.iter().filter(|key| table.contains_key(**key)) {
+    if let Some(key) = SECRET_SOURCE_KEYS.iter().find(|key| table.contains_key(**key)) {
         section.sheet.error(&span, format!("{label} has both `sink` and `{key}`"), "keep one of them");
         return None;
     }

@@ -83,7 +83,7 @@ impl Surroundings for System {
         if flags.is_ok_and(|flags| flags.contains(rustix::fs::StatVfsMountFlags::RDONLY)) {
             return MountFact::ReadOnly;
         }
-        let kind = rustix::fs::statfs(directory).map(|found| i64::try_from(found.f_type).unwrap_or_default());
+        let kind = rustix::fs::statfs(directory).map(|found| found.f_type);
         let memory = |(magic, _): &&(i64, &str)| kind.is_ok_and(|kind| kind == *magic);
         IN_MEMORY.iter().find(memory).map_or(MountFact::Lasting, |(_, name)| MountFact::Memory(name))
     }
