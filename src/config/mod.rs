@@ -216,12 +216,12 @@ fn config(root: &Section<'_>, world: &dyn Surroundings, finished: bool) -> Optio
     for entry in &found_organizations {
         let Some(Some(organization)) = organizations.get(entry.name.value) else { continue };
         let Some((name, rotation)) = admin::rotation(entry, organization, &context, world) else { continue };
-        if let Some(named_so) = credentials.get(&name) {
+        if let Some(other) = credentials.get(&name) {
             let message = format!("the credential `{name}` has the name that the rotation of the admin token takes");
-            sheet.error(&named_so.spans.name, message, "choose another name for it");
-        } else {
-            credentials.insert(name, rotation);
+            sheet.error(&other.spans.name, message, "choose another name for it");
+            continue;
         }
+        credentials.insert(name, rotation);
     }
 
     let all_sinks = drafted_sinks.len();

@@ -105,8 +105,11 @@ fn tokens(credential: &Credential) -> TokenCounts {
             None => continue,
             Some(TokenPhase::Lost) => &mut counts.lost,
             Some(TokenPhase::Orphaned) => &mut counts.orphaned,
-            Some(TokenPhase::Unfit) => &mut counts.unfit,
-            Some(TokenPhase::ByHand) => &mut counts.by_hand,
+            Some(phase @ (TokenPhase::Unfit | TokenPhase::ByHand)) => {
+                let few = if phase == TokenPhase::Unfit { &mut counts.unfit } else { &mut counts.by_hand };
+                *few = few.saturating_add(1);
+                continue;
+            }
             Some(TokenPhase::Current) => &mut counts.current,
             Some(TokenPhase::Retiring) => &mut counts.retiring,
             Some(TokenPhase::Issued) => &mut counts.issued,

@@ -237,8 +237,9 @@ pub struct TokenCounts {
     pub retiring: u16,
     pub orphaned: u16,
     pub lost: u16,
-    pub unfit: u16,
-    pub by_hand: u16,
+    /// Few, and a summary has to be small.
+    pub unfit: u8,
+    pub by_hand: u8,
 }
 
 impl TokenCounts {
@@ -249,8 +250,8 @@ impl TokenCounts {
             TokenPhase::Retiring => self.retiring,
             TokenPhase::Orphaned => self.orphaned,
             TokenPhase::Lost => self.lost,
-            TokenPhase::Unfit => self.unfit,
-            TokenPhase::ByHand => self.by_hand,
+            TokenPhase::Unfit => self.unfit.into(),
+            TokenPhase::ByHand => self.by_hand.into(),
         }
     }
 }
