@@ -79,7 +79,11 @@ fn no_secret_leaves_by_any_way() {
     }
     let mut told = vec![
         ("metrics", plain.http("/metrics").1.into_bytes()),
-        ("status page", plain.http("/api/v1/status").1.into_bytes()),
+        ("JSON", plain.http("/api/v1/status").1.into_bytes()),
+        ("credential's JSON", plain.http("/api/v1/credentials/etl").1.into_bytes()),
+        ("status page", plain.http("/").1.into_bytes()),
+        ("credential's page", plain.http("/credential/etl").1.into_bytes()),
+        ("history's page", plain.http("/credential/etl/history").1.into_bytes()),
         ("status", plain.ask(&["status", "--json"]).out.into_bytes()),
         ("environment", std::fs::read(format!("{process}/environ")).unwrap()),
         ("arguments", std::fs::read(format!("{process}/cmdline")).unwrap()),
