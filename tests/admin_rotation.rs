@@ -17,7 +17,7 @@ use support::openbao::Bao;
 use support::plain::{ACCOUNT, Plain, SLOW};
 use support::process::{Process, fingerprint};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 const PACE: &str = "ttl = \"10m\"\nevery = \"20s\"\ngrace = \"2s\"";
 
 /// rotad beside a stand-in, its control socket open, in a directory on a disk.

@@ -10,7 +10,7 @@ use super::entry::Happened;
 use super::judge::{Judged, judge};
 use super::outcome::IssueRequest;
 use super::policy::Policy;
-use super::revoke::USE_RECHECK;
+use super::revoke::use_recheck;
 use super::turn::{Action, Conditions, Limits, Turn};
 use super::words::{DeliveryId, Moment, RotationId, TokenName};
 
@@ -234,7 +234,7 @@ impl Turn<'_> {
             return true;
         }
         if self.waits_for_use(due, conditions) {
-            self.wake_at(now.wall + USE_RECHECK);
+            self.wake_at(now.wall + use_recheck(conditions));
             return true;
         }
         if self.credential.unfit >= UNFIT_MAX {

@@ -16,8 +16,10 @@ const READ_BACK_AGE_MAX: SignedDuration = SignedDuration::from_secs(10);
 /// A write to a place that is no longer configured: longer than any sink's limit.
 const FORMER_WRITE_LIMIT: SignedDuration = SignedDuration::from_mins(1);
 
-/// How soon to ask again whether rotad's own new token was used for a whole sweep.
-pub(super) const USE_RECHECK: SignedDuration = SignedDuration::from_secs(10);
+/// How soon to ask again whether rotad's own new token was used for a whole sweep; later while a person is needed.
+pub(super) fn use_recheck(conditions: &Conditions) -> SignedDuration {
+    SignedDuration::from_secs(if conditions.others_blocked { 60 } else { 10 })
+}
 
 /// Whether a token may be revoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,7 +188,7 @@ impl Turn<'_> {
             && !broken(Breakage::UnusedAdminToken)
             && (conditions.others_blocked || !settled.used || !self.is_in_use(settled.rotation, conditions))
         {
-            return Hold::Until(now.wall + USE_RECHECK);
+            return Hold::Until(now.wall + use_recheck(conditions));
         }
         let grace = if broken(Breakage::GraceShortened) { self.policy.grace } else { settled.grace.max(self.policy.grace) };
         let left = grace - now.steady.since(settled.since.steady);
