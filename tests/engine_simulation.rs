@@ -32,7 +32,7 @@ const LONG: u64 = 5;
 /// How often each fault must have met each step.
 const LEAST: u64 = 100;
 /// A cell that so many rounds don't fill can hardly be met at all.
-const ROUNDS_MAX: u64 = 10;
+const ROUNDS_MAX: u64 = 20;
 const CREDENTIAL_YEARS_LEAST: f64 = 10_000.0;
 /// Histories that are run twice.
 const REPLAYED: u64 = 100;

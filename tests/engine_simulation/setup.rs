@@ -137,7 +137,7 @@ impl Times {
             verify: *rng.pick(&[Verify::None, Verify::List, Verify::Itself]),
             mode: Mode::Rotate,
             deliveries,
-            sweep_every: span((self.ttl / 24).clamp(5 * MINUTE, 7 * DAY)),
+            sweep_every: span((self.ttl / 24).clamp(5 * MINUTE, 15 * DAY)),
             tokens_max: 16,
         };
         (policy, gap)
@@ -235,7 +235,7 @@ impl Setup {
         setup.rates = Rates { crash: 0, journal: 1, api: 2, sink: 2 };
         setup.rotations_per_minute = (size / 50).max(10) as u32;
         setup.revocations_per_minute = 10;
-        setup.outside_every = Some(30 * DAY);
+        setup.outside_every = Some(60 * DAY);
         use Fault::*;
         setup.outside = vec![
             CrashBefore,

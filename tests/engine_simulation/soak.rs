@@ -10,7 +10,7 @@ use super::shrink::shrink;
 use super::{Kind, Report, run};
 
 /// As many histories of a round are steered to each cell that was met too seldom.
-const STEERED_EACH: u64 = 4;
+const STEERED_EACH: u64 = 2;
 
 pub fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(format!("ROTAD_ENGINE_{name}")).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
