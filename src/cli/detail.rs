@@ -2,11 +2,29 @@
 
 use std::fmt::Write;
 
-use crate::engine::{Detail, TokenLine};
+use anyhow::Context;
+use jiff::Timestamp;
+
+use crate::engine::{self, Detail, Member, TokenLine};
+use crate::journal::{Journal, SqliteJournal};
+use crate::rotation::CredentialName;
 use crate::snapshot::{At, Label, span, until};
 
 /// How many of its last steps are shown.
 const STEPS: usize = 10;
+
+/// What the journal knows of a credential; `None` where it has not begun.
+pub async fn gather(
+    member: &Member,
+    journal: &SqliteJournal,
+    name: &CredentialName,
+    now: Timestamp,
+) -> anyhow::Result<Option<Detail>> {
+    let Some(row) = journal.load(name).await? else { return Ok(None) };
+    let state = row.read_state().map_err(anyhow::Error::msg).context("the journal's record can't be read")?;
+    let history = journal.history(Some(name), engine::STEPS).await?;
+    Ok(Some(Detail::new(name.clone(), member, &state, history, Some(row.wake_at), now)))
+}
 
 pub fn table(detail: &Detail) -> String {
     let Detail { name, account, summary, taken_at: now, .. } = detail;

@@ -5,7 +5,6 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -13,7 +12,7 @@ use super::detail;
 use super::{Ended, block_on, complain, load, offline_fleet, say};
 use crate::clock::Clock;
 use crate::daemon::journal_path;
-use crate::engine::{Detail, Roster, STEPS, summarize};
+use crate::engine::{Roster, summarize};
 use crate::fleet::Fleet;
 use crate::journal::{Journal, Row, SqliteJournal};
 use crate::rotation::{Block, CredentialName, Orders, RotationId};
@@ -122,10 +121,7 @@ async fn one(
     json: bool,
 ) -> anyhow::Result<String> {
     let Some(member) = fleet.member(name) else { anyhow::bail!("`{name}` is not configured") };
-    let Some(row) = journal.load(name).await? else { return Ok(format!("{name}: not begun\n")) };
-    let state = row.read_state().map_err(anyhow::Error::msg).context("the journal's record can't be read")?;
-    let history = journal.history(Some(name), STEPS).await?;
-    let detail = Detail::new(name.clone(), &member, &state, history, Some(row.wake_at), now);
+    let Some(detail) = detail::gather(&member, journal, name, now).await? else { return Ok(format!("{name}: not begun\n")) };
     Ok(if json { serde_json::to_string_pretty(&detail)? + "\n" } else { detail::table(&detail) })
 }
 

@@ -9,11 +9,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Ended, block_on, load_without_secrets, offline_fleet, say, status};
+use super::{Ended, block_on, detail, load_without_secrets, offline_fleet, say, status};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::daemon::journal_path;
-use crate::engine::{Detail, Roster, STEPS};
+use crate::engine::Roster;
 use crate::fleet::Fleet;
 use crate::journal::{Journal, SqliteJournal};
 use crate::rotation::CredentialName;
@@ -141,17 +141,14 @@ async fn recorded(bundle: &mut Value, fleet: &Fleet, journal: &SqliteJournal, no
     bundle["status"] = or_failed(gathered);
     let mut details = Vec::new();
     for name in names.iter().take(TOLD_MAX) {
-        details.push(or_failed(detail(fleet, journal, name, now).await));
+        let detail = match fleet.member(name) {
+            Some(member) => detail::gather(&member, journal, name, now).await,
+            None => Ok(None),
+        };
+        details.push(or_failed(detail));
     }
     bundle["needing_attention"] = Value::Array(details);
     let history = journal.history(None, HISTORY).await.map_err(anyhow::Error::from);
     let lines = history.map(|lines| lines.into_iter().map(|line| json!({ "credential": line.credential, "step": line.entry })));
     bundle["history"] = or_failed(lines.map(Iterator::collect::<Vec<Value>>));
-}
-
-async fn detail(fleet: &Fleet, journal: &SqliteJournal, name: &CredentialName, now: Timestamp) -> anyhow::Result<Option<Detail>> {
-    let (Some(member), Some(row)) = (fleet.member(name), journal.load(name).await?) else { return Ok(None) };
-    let state = row.read_state().map_err(anyhow::Error::msg)?;
-    let history = journal.history(Some(name), STEPS).await?;
-    Ok(Some(Detail::new(name.clone(), &member, &state, history, Some(row.wake_at), now)))
 }

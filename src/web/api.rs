@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::records::{self, RecordError};
-use super::select::{Asked, Listing, Order, Show, select};
+use super::select::{Asked, Listing, Order, Show, select, within};
 use super::status::{self, Status};
 use super::{Shared, headers, streamed};
 use crate::engine::{Detail, StepLine};
@@ -261,19 +261,7 @@ impl Portion {
     }
 
     fn limit(&self) -> Result<usize, String> {
-        let limit = within("limit", &self.limit, STEPS as u64, STEPS_MAX as u64)?;
-        Ok(usize::try_from(limit).unwrap_or(STEPS))
-    }
-}
-
-fn within(name: &str, text: &str, default: u64, most: u64) -> Result<u64, String> {
-    match text {
-        "" => Ok(default),
-        text => text
-            .parse()
-            .ok()
-            .filter(|number| (1..=most).contains(number))
-            .ok_or_else(|| format!("`{name}` is no whole number from 1 to {most}")),
+        within("limit", &self.limit, STEPS, STEPS_MAX)
     }
 }
 

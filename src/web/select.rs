@@ -27,6 +27,24 @@ label!(
     }
 );
 
+/// The whole number of a parameter, from 1 to `most`; `default` where it is empty.
+///
+/// # Errors
+/// What would be right.
+pub fn within<T>(name: &str, text: &str, default: T, most: T) -> Result<T, String>
+where
+    T: std::str::FromStr + std::fmt::Display + PartialOrd + From<u8>,
+{
+    match text {
+        "" => Ok(default),
+        text => text
+            .parse()
+            .ok()
+            .filter(|number| *number >= T::from(1) && *number <= most)
+            .ok_or_else(|| format!("`{name}` is no whole number from 1 to {most}")),
+    }
+}
+
 /// What is asked for, as it stands in the address.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
@@ -88,14 +106,6 @@ impl Asked {
     /// # Errors
     /// What is wrong with it, and what would be right.
     pub fn check(&self) -> Result<Query, String> {
-        let number = |name: &str, text: &str, default: usize, most: usize| match text.trim() {
-            "" => Ok(default),
-            text => text
-                .parse()
-                .ok()
-                .filter(|number| (1..=most).contains(number))
-                .ok_or_else(|| format!("`{name}` is no whole number from 1 to {most}")),
-        };
         let words = |each: &mut dyn Iterator<Item = &'static str>| each.collect::<Vec<_>>().join(", ");
         let show = match self.show.as_str() {
             "" => Show::All,
@@ -112,8 +122,8 @@ impl Asked {
                 .ok_or_else(|| format!("`sort` is none of {}", words(&mut Order::ALL.iter().map(|order| order.as_str()))))?,
         };
         let search: String = self.q.trim().chars().take(SEARCH_MAX).flat_map(char::to_lowercase).collect();
-        let page = number("page", &self.page, 1, usize::from(u16::MAX))?;
-        let per_page = number("per_page", &self.per_page, PER_PAGE, PER_PAGE_MAX)?;
+        let page = within("page", self.page.trim(), 1, usize::from(u16::MAX))?;
+        let per_page = within("per_page", self.per_page.trim(), PER_PAGE, PER_PAGE_MAX)?;
         Ok(Query { search, show, order, page, per_page })
     }
 }
