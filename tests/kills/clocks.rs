@@ -201,7 +201,8 @@ fn a_date_a_year_ahead_does_not_rotate_the_fleet_at_once() {
     faked.rotad_delivering().stop();
     let text = std::fs::read_to_string(faked.plain.path("rotad.toml")).unwrap();
     faked.plain.configure(&text.replace("rotations_per_minute = 600", "rotations_per_minute = 10"));
-    let issued = faked.plain.issued();
+    // On a slow machine the brisk credential is past its first grace period by now.
+    let (issued, revoked) = (faked.plain.issued(), faked.plain.revoked());
     faked.plain.shift_date(YEAR);
     let mut rotad = faked.rotad();
     faked.plain.until("the freeze", || faked.is_frozen("clock_skew"));
@@ -209,7 +210,7 @@ fn a_date_a_year_ahead_does_not_rotate_the_fleet_at_once() {
     std::thread::sleep(Duration::from_secs(70));
     faked.plain.holds_the_limit(issued, 10);
     assert!(faked.plain.issued() > issued, "what may have expired is replaced");
-    assert_eq!(faked.plain.revoked(), 0);
+    assert_eq!(faked.plain.revoked(), revoked, "revoked in a freeze");
     faked.plain.shift_date(0);
     faked.until_thawed();
     faked.goes_on();
