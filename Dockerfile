@@ -31,5 +31,7 @@ USER 65532:65532
 WORKDIR /var/lib/rotad
 ENV ROTAD_CONFIG=/etc/rotad/rotad.toml
 EXPOSE 9643
+# The start-up of a large fleet takes seconds.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=30s CMD ["/usr/bin/rotad", "healthcheck"]
 ENTRYPOINT ["/usr/bin/rotad"]
 CMD ["run"]

@@ -17,12 +17,6 @@ use crate::secret::Secret;
 use crate::sinks::{Place, Places, Question, aws, file, vault};
 use crate::snapshot::{Board, OrganizationIndex};
 
-/// The least time between two sweeps of a credential: changes by hand and vanished tokens are
-/// noticed within it, and reads of AWS secrets stay below 200 a day for each.
-const SWEEP_MIN: SignedDuration = SignedDuration::from_mins(15);
-/// A sweep lists once for each credential; all of them together take a quarter of the API's pace.
-const SWEEP_SHARE: u64 = 4;
-
 /// How many accounts a new admin token lists beside its own before it is trusted: the role holds for all of an organization.
 const PROVEN_BY_MAX: usize = 20;
 
@@ -115,7 +109,7 @@ impl Fleet {
             .config
             .organizations
             .iter()
-            .map(|(name, organization)| (name.clone(), sweep_every(organization, &sizes, name)))
+            .map(|(name, organization)| (name.clone(), organization.sweep_every(sizes.get(name).copied().unwrap_or(0))))
             .collect();
         fleet.prove_places()?;
         Ok(fleet)
@@ -173,11 +167,17 @@ impl Roster for Fleet {
         let ids: Vec<_> = places.iter().map(|place| (place.id().clone(), place.write_limit())).collect();
         let owner = Owner { deployment: self.config.deployment.clone(), credential: name.clone() };
         let organization = &credential.terms.organization;
-        let sweep_every = self.sweep_every.get(organization).copied().unwrap_or(SWEEP_MIN);
+        let sweep_every = *self.sweep_every.get(organization)?;
         let policy = credential.policy(owner, self.config.limits.tokens_per_credential, &ids, sweep_every);
         let organization = *self.organizations.get(organization)?;
         let proves_by = if credential.is_admin { self.accounts(credential) } else { Vec::new() };
         Some(Member { policy, places, providers: self.providers.clone(), organization, proves_by, due_at: None })
+    }
+
+    fn is_told_of(&self, name: &CredentialName, part: &str) -> bool {
+        let Some(credential) = self.config.credentials.get(name) else { return false };
+        let is_label = |(key, value): (&String, &String)| format!("{key}={value}").to_lowercase().contains(part);
+        credential.account.as_str().to_lowercase().contains(part) || credential.terms.labels.iter().any(is_label)
     }
 
     fn sizes(&self) -> BTreeMap<Arc<str>, usize> {
@@ -187,12 +187,6 @@ impl Roster for Fleet {
         }
         sizes
     }
-}
-
-fn sweep_every(organization: &Organization, sizes: &BTreeMap<Arc<str>, usize>, name: &Arc<str>) -> SignedDuration {
-    let credentials = sizes.get(name).copied().unwrap_or(0) as u64;
-    let seconds = credentials * SWEEP_SHARE / u64::from(organization.requests_per_second.get());
-    SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX)).max(SWEEP_MIN)
 }
 
 /// An admin token in a sink, read through the sink's own client.

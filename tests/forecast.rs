@@ -6,15 +6,14 @@
 mod rig;
 
 use rig::*;
-use rotad::engine::{Step, forecast};
+use rotad::engine::{Forecast, Step, forecast};
 use rotad::rotation::{Action, Happened, Order, Why};
 
 const DAYS: i64 = 20;
 
 fn ahead(rig: &Rig, days: i64) -> Vec<Step> {
     let until = wall(rig.second + days * DAY);
-    let steps = forecast(rig.stored.clone(), &rig.policy, rig.facts, rig.moment(), until, |_| false);
-    steps.into_iter().filter(|step| step.at < until).collect()
+    forecast(rig.stored.clone(), &rig.policy, rig.facts, rig.moment(), until, |_| false).steps
 }
 
 /// The seconds at which something was forecast.
@@ -37,8 +36,11 @@ fn agree(forecast: &[i64], lived: &[i64], what: &str) {
 
 fn holds(mut rig: Rig) {
     let since = rig.second;
-    let steps = ahead(&rig, DAYS);
+    let until = wall(rig.second + DAYS * DAY);
+    let Forecast { steps, writes, .. } = forecast(rig.stored.clone(), &rig.policy, rig.facts, rig.moment(), until, |_| false);
     rig.pass(DAYS * DAY);
+    let writes: Vec<i64> = writes.iter().map(|(at, _)| (at.as_millisecond() - BEGINNING * 1000).div_euclid(1000)).collect();
+    agree(&writes, &lived(&rig, since, |action| matches!(action, Action::Write { .. })), "writes");
     agree(&forecast_of(&steps, Happened::Intended), &lived(&rig, since, is_issue), "rotations");
     agree(&forecast_of(&steps, Happened::Revoked), &lived(&rig, since, is_revoke), "revocations");
 }

@@ -5,6 +5,7 @@ mod config;
 #[cfg(feature = "stand-in")]
 mod demo;
 mod detail;
+mod healthcheck;
 mod history;
 mod import;
 mod manual;
@@ -89,6 +90,8 @@ enum Command {
     Revoke(order::Revoke),
     /// Have the daemon read its configuration again, as SIGHUP does
     Reload,
+    /// Ask the daemon on this machine whether it is alive: for a container's health check
+    Healthcheck(healthcheck::Arguments),
     /// Watch rotad at work, everything embedded: a local stand-in for the API, and a file
     #[cfg(feature = "stand-in")]
     Demo(demo::Arguments),
@@ -163,6 +166,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Ended> {
         Command::Forget(arguments) => order::forget(&config, &arguments),
         Command::Revoke(arguments) => order::revoke(&config, &arguments),
         Command::Reload => order::reload(&config),
+        Command::Healthcheck(arguments) => healthcheck::run(&config, &arguments),
         Command::Completions(arguments) => {
             manual::completions(&arguments);
             Ok(())

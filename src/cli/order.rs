@@ -90,6 +90,9 @@ pub struct Forget {
     name: String,
     /// The place as `rotad status` shows it, such as `file:/run/etl/token`
     place: String,
+    /// Print what became of it as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -108,6 +111,9 @@ pub struct Revoke {
     /// Don't ask
     #[arg(long)]
     yes: bool,
+    /// Print what became of it as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 pub fn rotate(path: &Path, arguments: &Rotate) -> Result<(), Ended> {
@@ -144,7 +150,7 @@ pub fn simple(path: &Path, which: &For, order: Order) -> Result<(), Ended> {
 pub fn forget(path: &Path, arguments: &Forget) -> Result<(), Ended> {
     let config = load_without_secrets(path)?;
     let order = Order::Forget { place: DeliveryId::new(&arguments.place) };
-    give(&config, OrderRequest { selection: of(&arguments.name), order }, false, None)
+    give(&config, OrderRequest { selection: of(&arguments.name), order }, arguments.json, None)
 }
 
 pub fn revoke(path: &Path, arguments: &Revoke) -> Result<(), Ended> {
@@ -162,7 +168,7 @@ pub fn revoke(path: &Path, arguments: &Revoke) -> Result<(), Ended> {
     };
     ask(&format!("Token `{token}` of `{name}` is revoked for good.{served}"), "yes", arguments.yes)?;
     let order = Order::Revoke { token, even_if_served: arguments.even_if_served };
-    give(&config, OrderRequest { selection: of(&name), order }, false, arguments.wait.then_some(Goal::Revoked))
+    give(&config, OrderRequest { selection: of(&name), order }, arguments.json, arguments.wait.then_some(Goal::Revoked))
 }
 
 pub fn reload(path: &Path) -> Result<(), Ended> {

@@ -1,6 +1,7 @@
 //! `rotad plan`: what comes next for each credential, when and why; nothing is changed. The daemon's own core is
 //! run ahead from what the journal holds.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,10 +11,10 @@ use serde::Serialize;
 
 use super::{Ended, block_on, load, offline_fleet, say};
 use crate::clock::Clock;
-use crate::config::{Config, Diff, parse_duration};
+use crate::config::{self, Config, Diff, parse_duration};
 use crate::control::Selection;
 use crate::daemon::journal_path;
-use crate::engine::{Roster, Step, forecast};
+use crate::engine::{Forecast, Member, Roster, Step, forecast};
 use crate::fleet::Fleet;
 use crate::journal::{CLOCK_MARK, Identity, Journal, SqliteJournal};
 use crate::rotation::{
@@ -54,7 +55,7 @@ struct Line {
     steps: Vec<Step>,
 }
 
-/// Whether it fits the limits.
+/// Whether it fits the limits: rotad's own, the API's and the sinks'.
 #[derive(Debug, Serialize)]
 struct Load {
     rotations: usize,
@@ -63,6 +64,75 @@ struct Load {
     rotations_per_minute_limit: u32,
     revocations_in_a_minute: usize,
     revocations_per_minute_limit: u32,
+    organizations: Vec<Calls>,
+    sinks: Vec<Calls>,
+}
+
+/// What a minute asks of an organization's API, or of a sink's writes.
+#[derive(Debug, Serialize)]
+struct Calls {
+    name: Arc<str>,
+    calls_in_a_minute: u64,
+    /// Null where none is known.
+    calls_per_minute_limit: Option<u64>,
+}
+
+/// Calls in each minute, by its number.
+#[derive(Default)]
+struct Minutes(BTreeMap<i64, u64>);
+
+impl Minutes {
+    fn add(&mut self, at: Timestamp, calls: u32) {
+        *self.0.entry(at.as_second().div_euclid(60)).or_default() += u64::from(calls);
+    }
+
+    fn most(&self) -> u64 {
+        self.0.values().copied().max().unwrap_or(0)
+    }
+}
+
+/// What is asked of whom.
+#[derive(Default)]
+struct Asked {
+    organizations: BTreeMap<Arc<str>, Minutes>,
+    sinks: BTreeMap<Arc<str>, Minutes>,
+}
+
+impl Asked {
+    fn note(&mut self, credential: &config::Credential, member: &Member, ahead: &Forecast, config: &Config) {
+        let api = self.organizations.entry(credential.terms.organization.clone()).or_default();
+        ahead.calls.iter().for_each(|at| api.add(*at, 1));
+        for (at, written) in &ahead.writes {
+            let Some(position) = member.places.iter().position(|place| place.id() == written) else { continue };
+            let Some(name) = credential.deliveries.get(position).map(|delivery| &delivery.sink) else { continue };
+            let calls = config.sinks.get(name).map_or(1, config::Sink::calls_per_write);
+            self.sinks.entry(name.clone()).or_default().add(*at, calls);
+        }
+    }
+
+    /// With the lists of sweeps, which are made for every credential, in the plan or not.
+    fn of_organizations(&self, fleet: &Fleet) -> Vec<Calls> {
+        let (config, sizes) = (fleet.config(), fleet.sizes());
+        let calls = |(name, minutes): (&Arc<str>, &Minutes)| {
+            let organization = config.organizations.get(name)?;
+            let swept = sizes.get(name).copied().unwrap_or(0);
+            let sweeps = (swept as f64 * 60.0 / organization.sweep_every(swept).as_secs_f64()).ceil() as u64;
+            Some(Calls {
+                name: name.clone(),
+                calls_in_a_minute: minutes.most() + sweeps,
+                calls_per_minute_limit: Some(u64::from(organization.requests_per_second.get()) * 60),
+            })
+        };
+        self.organizations.iter().filter_map(calls).collect()
+    }
+
+    fn of_sinks(&self, config: &Config) -> Vec<Calls> {
+        let calls = |(name, minutes): (&Arc<str>, &Minutes)| {
+            let limit = config.sinks.get(name)?.writes_per_minute_limit().map(u64::from);
+            Some(Calls { name: name.clone(), calls_in_a_minute: minutes.most(), calls_per_minute_limit: limit })
+        };
+        self.sinks.iter().filter_map(calls).collect()
+    }
 }
 
 pub fn run(path: &Path, arguments: &Arguments) -> Result<(), Ended> {
@@ -128,20 +198,22 @@ async fn plan(fleet: &Fleet, names: &[CredentialName], ahead: Option<SignedDurat
     let Identity { installation, created_at } = memory.identity(now.wall);
     let facts = Facts { installation, journal_created_at: created_at, process: ProcessId(0), process_since: now };
     let until = ahead.map(|ahead| now.wall.saturating_add(ahead)).transpose()?;
-    let mut credentials = Vec::new();
+    let (mut credentials, mut asked) = (Vec::new(), Asked::default());
     for name in names {
         let Some(member) = fleet.member(name) else { continue };
         let stored = memory.credential(name, member.policy.renamed_from.as_ref()).await?;
         let block = stored.as_ref().and_then(|state| state.blocked.clone());
         let paused = stored.as_ref().and_then(|state| state.orders.pause(now.wall)).cloned();
         let next_is_there = |steps: &[Step]| until.is_none() && is_whole(steps);
-        let steps = forecast(stored, &member.policy, facts, now, until.unwrap_or(Timestamp::MAX), next_is_there);
-        let steps = steps.into_iter().filter(|step| until.is_none_or(|until| step.at < until)).collect();
-        credentials.push(Line { name: name.clone(), block, paused, steps });
+        let ahead = forecast(stored, &member.policy, facts, now, until.unwrap_or(Timestamp::MAX), next_is_there);
+        if let Some(credential) = fleet.config().credentials.get(name) {
+            asked.note(credential, &member, &ahead, fleet.config());
+        }
+        credentials.push(Line { name: name.clone(), block, paused, steps: ahead.steps });
     }
     let key = |line: &Line| (line.block.is_none(), line.steps.first().map(|step| step.at), line.name.clone());
     credentials.sort_by_key(key);
-    let load = load_of(&credentials, fleet.config());
+    let load = load_of(&credentials, &asked, fleet);
     Ok(Plan { taken_at: now.wall, until, credentials, load })
 }
 
@@ -152,7 +224,8 @@ fn is_whole(steps: &[Step]) -> bool {
     first || steps[promoted..].iter().any(|step| matches!(step.what, Happened::Revoked | Happened::Expired))
 }
 
-fn load_of(credentials: &[Line], config: &Config) -> Load {
+fn load_of(credentials: &[Line], asked: &Asked, fleet: &Fleet) -> Load {
+    let config = fleet.config();
     let begun = |what: Happened| -> Vec<Timestamp> {
         let steps = credentials.iter().flat_map(|line| &line.steps);
         steps.filter(|step| step.what == what).map(|step| step.at).collect()
@@ -164,6 +237,8 @@ fn load_of(credentials: &[Line], config: &Config) -> Load {
         rotations_per_minute_limit: config.limits.rotations_per_minute.get(),
         revocations_in_a_minute: most_in_a_minute(revocations),
         revocations_per_minute_limit: config.limits.revocations_per_minute.get(),
+        organizations: asked.of_organizations(fleet),
+        sinks: asked.of_sinks(config),
     }
 }
 
@@ -190,13 +265,26 @@ fn told(plan: &Plan) -> String {
             let _ = writeln!(text, "  {}  {:>9}  {}", shown(step.at), from_now(step.at, plan.taken_at), words(step));
         }
     }
-    let Load { rotations, rotations_in_a_minute, rotations_per_minute_limit, .. } = plan.load;
-    let _ = writeln!(
-        text,
-        "\n{rotations} rotation{}; at most {rotations_in_a_minute} begin within one minute, and the limit is {rotations_per_minute_limit}{}",
-        if rotations == 1 { "" } else { "s" },
-        if rotations_in_a_minute > rotations_per_minute_limit as usize { ": some come later than shown" } else { "" }
+    text.push('\n');
+    text.push_str(&told_load(&plan.load));
+    text
+}
+
+fn told_load(load: &Load) -> String {
+    let Load { rotations, rotations_in_a_minute, rotations_per_minute_limit, .. } = load;
+    let exceeds = |calls: &Calls| calls.calls_per_minute_limit.is_some_and(|limit| calls.calls_in_a_minute > limit);
+    let later = |is_too_much: bool| if is_too_much { ": some come later than shown" } else { "" };
+    let mut text = format!(
+        "{rotations} rotation{}; at most {rotations_in_a_minute} begin within one minute, and the limit is {rotations_per_minute_limit}{}\n",
+        if *rotations == 1 { "" } else { "s" },
+        later(*rotations_in_a_minute > *rotations_per_minute_limit as usize)
     );
+    let asked = load.organizations.iter().map(|calls| ("organization", "calls of the API", calls));
+    for (kind, what, calls) in asked.chain(load.sinks.iter().map(|calls| ("sink", "writes", calls))) {
+        let _ = write!(text, "{kind} `{}`: at most {} {what} within one minute", calls.name, calls.calls_in_a_minute);
+        let limit = calls.calls_per_minute_limit.map(|limit| format!(", and the limit is {limit}{}", later(exceeds(calls))));
+        let _ = writeln!(text, "{}", limit.unwrap_or_default());
+    }
     text
 }
 

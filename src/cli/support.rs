@@ -1,15 +1,14 @@
 //! `rotad support`: one JSON document to attach to a report, without a secret in it. Whatever can't be had is said in its
 //! place, since a bundle is wanted most where something is broken.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Ended, block_on, detail, load_without_secrets, offline_fleet, say, status};
+use super::{Ended, block_on, detail, healthcheck, load_without_secrets, offline_fleet, say, status};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::daemon::journal_path;
@@ -23,8 +22,6 @@ use crate::snapshot::Build;
 const HISTORY: usize = 500;
 /// Of how many credentials that need a person everything is told.
 const TOLD_MAX: usize = 20;
-/// A daemon on this machine answers at once or not at all.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// Names by which rotad is known elsewhere: no secrets, and nobody's business either.
 const LEFT_OUT: [&str; 2] = ["external_id", "role_id"];
 
@@ -112,15 +109,8 @@ async fn collect(bundle: &mut Value, config: Config, clock: Arc<Clock>) {
 
 /// What the running daemon answers.
 async fn asked(listen: SocketAddr, path: &str) -> anyhow::Result<Value> {
-    anyhow::ensure!(listen.port() != 0, "`server.listen` has the port 0, so where it listens is in the log alone");
-    let here = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    let client = reqwest::Client::builder().no_proxy().timeout(ANSWER_MAX).build()?;
-    let answer = client.get(format!("http://{}/{path}", SocketAddr::new(here, listen.port()))).send().await?;
-    Ok(json!({ "status": answer.status().as_u16(), "text": answer.text().await? }))
+    let (status, text) = healthcheck::ask(listen, path).await?;
+    Ok(json!({ "status": status, "text": text }))
 }
 
 /// How large the journal's files are.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 
+use super::capacity;
 use super::credential::{Credential, Resolved, Spans, Terms};
 use super::delivery::Target;
 use super::duration::show;
@@ -21,14 +22,6 @@ const DUCKDB_CACHE: SignedDuration = SignedDuration::from_mins(15);
 const AWS_CACHE: SignedDuration = SignedDuration::from_hours(1);
 /// AWS asks not to write one secret more often, over a long time.
 const AWS_WRITE_GAP: SignedDuration = SignedDuration::from_mins(10);
-/// What Secrets Manager takes of writes from one account in one region.
-const AWS_WRITES_PER_SECOND: f64 = 50.0;
-/// A new version, and the label moved to it.
-const AWS_WRITES_PER_ROTATION: f64 = 2.0;
-/// Issue, two lists, verification, revocation, and one to spare.
-const CALLS_PER_ROTATION: f64 = 6.0;
-/// A credential's account is listed about once in this time when nothing else is due.
-const SWEEP_SECONDS: f64 = 3_600.0;
 
 pub(super) type Found = BTreeMap<CredentialName, Resolved>;
 
@@ -143,9 +136,9 @@ impl Hurts<'_> {
             caches(&mut grouped, &resolved.credential, &resolved.spans);
         }
         grouped.report(self.sheet);
-        api_rate(self.sheet, self.found, self.organizations, organization_span);
-        aws_rate(self.sheet, self.found, self.sinks, sink_span);
-        limit_rate(self.sheet, self.found, limits, limits_span);
+        capacity::api(self.sheet, self.found, self.organizations, organization_span);
+        capacity::aws(self.sheet, self.found, self.sinks, sink_span);
+        capacity::limits(self.sheet, self.found, limits, limits_span);
     }
 }
 
@@ -195,61 +188,5 @@ fn caches(grouped: &mut Grouped, credential: &Credential, spans: &Spans) {
             message,
             "AWS keeps versions for a day and refuses writes when there are too many: rotate at most every `10m`",
         );
-    }
-}
-
-/// Rotations in a second, on the average at most.
-fn rate(credential: &Credential) -> f64 {
-    1.0 / credential.terms.pace.shortest().as_secs_f64().max(1.0)
-}
-
-fn api_rate(sheet: &Sheet<'_>, found: &Found, organizations: &BTreeMap<Arc<str>, Organization>, span: impl Fn(&str) -> Span) {
-    for (name, organization) in organizations {
-        let of_it =
-            found.values().map(|resolved| &resolved.credential).filter(|credential| credential.terms.organization == *name);
-        let (mut rotations, mut count) = (0.0, 0.0);
-        for credential in of_it {
-            rotations += rate(credential);
-            count += 1.0;
-        }
-        let calls = rotations * CALLS_PER_ROTATION + count / SWEEP_SECONDS;
-        let allowed = f64::from(organization.requests_per_second.get());
-        if calls > allowed {
-            let message = format!(
-                "its {count} credentials need {calls:.1} calls a second ({rotations:.2} rotations × {CALLS_PER_ROTATION} + {count} lists an hour), and `requests_per_second` is {allowed}"
-            );
-            sheet.warn(&span(name), message, "rotate less often, or raise `requests_per_second` if MotherDuck allows it");
-        }
-    }
-}
-
-fn aws_rate(sheet: &Sheet<'_>, found: &Found, sinks: &BTreeMap<Arc<str>, Sink>, span: impl Fn(&str) -> Span) {
-    let mut writes: BTreeMap<&Arc<str>, f64> = BTreeMap::new();
-    for resolved in found.values() {
-        for delivery in &resolved.credential.deliveries {
-            if matches!(sinks.get(&delivery.sink), Some(Sink::Aws(_))) {
-                *writes.entry(&delivery.sink).or_default() += rate(&resolved.credential) * AWS_WRITES_PER_ROTATION;
-            }
-        }
-    }
-    for (sink, writes) in writes.into_iter().filter(|(_, writes)| *writes > AWS_WRITES_PER_SECOND) {
-        let message = format!(
-            "the sink `{sink}` gets {writes:.1} writes a second ({AWS_WRITES_PER_ROTATION} for each delivery), and AWS takes {AWS_WRITES_PER_SECOND}"
-        );
-        sheet.warn(&span(sink), message, "rotate less often, or spread the secrets over regions");
-    }
-}
-
-fn limit_rate(sheet: &Sheet<'_>, found: &Found, limits: &Limits, span: &Span) {
-    let rotations = found.values().map(|resolved| rate(&resolved.credential)).sum::<f64>() * 60.0;
-    let limits = [
-        ("rotations_per_minute", limits.rotations_per_minute, "rotations that it holds back come at their deadline"),
-        ("revocations_per_minute", limits.revocations_per_minute, "old tokens that it holds back pile up until they expire"),
-    ];
-    for (key, allowed, consequence) in limits {
-        if rotations > f64::from(allowed.get()) {
-            let message = format!("{rotations:.1} rotations a minute are due, and `{key}` is {allowed}: {consequence}");
-            sheet.warn(span, message, format!("rotate less often, or raise `{key}` in `[limits]`"));
-        }
     }
 }

@@ -4,6 +4,7 @@
 //! walked by a small typed reader that collects problems; serde's derive would stop at the first.
 
 mod admin;
+mod capacity;
 mod check;
 mod credential;
 mod delivery;
@@ -44,7 +45,7 @@ pub use duration::parse as parse_duration;
 pub use pace::Pace;
 pub use problem::{Position, Problem, Problems, Severity};
 pub use schema::schema;
-pub use sections::{AdminToken, Journal, Limits, Organization, Server};
+pub use sections::{AdminToken, Journal, LISTEN_DEFAULT, Limits, Organization, Server};
 pub use sink::Sink;
 pub use surroundings::{FileFact, MountFact, Surroundings, System, Unlooked};
 

@@ -1,7 +1,7 @@
 //! The sections beside credentials and sinks: organizations, journal, server, limits.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,6 +33,8 @@ const POSTGRES_PORT: u16 = 5432;
 /// A year, as auditors ask, and a month to spare.
 const HISTORY: SignedDuration = SignedDuration::from_hours(24 * 396);
 const HISTORY_MIN: SignedDuration = SignedDuration::from_hours(24);
+/// Where the daemon listens when the configuration does not say.
+pub const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9643);
 const JOURNAL_URL: &str = "sqlite:/var/lib/rotad/journal.db";
 
 /// One MotherDuck organization.
@@ -265,7 +267,7 @@ pub(super) fn server(section: &Section<'_>) -> Option<Server> {
     }
     let broken = listen.is_broken() || metrics_listen.is_broken() || control.is_broken() || control_group.is_broken();
     let server = Server {
-        listen: listen.value().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9643))),
+        listen: listen.value().unwrap_or(LISTEN_DEFAULT),
         metrics_listen: metrics_listen.value(),
         page: section.boolean("page").value().unwrap_or(false),
         per_credential_metrics: section.boolean("per_credential_metrics").value().unwrap_or(true),

@@ -26,6 +26,16 @@ pub struct Step {
     pub why: Option<Why>,
 }
 
+/// What is to come of one credential.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Forecast {
+    pub steps: Vec<Step>,
+    /// When MotherDuck's API is called; the lists of sweeps, which come evenly, are left out.
+    pub calls: Vec<Timestamp>,
+    /// When each place is written.
+    pub writes: Vec<(Timestamp, DeliveryId)>,
+}
+
 /// A world without faults: what is asked for is done at once.
 struct World<'p> {
     policy: &'p Policy,
@@ -47,7 +57,7 @@ impl Limits for Unlimited {
     }
 }
 
-/// The steps of one credential before `until`, as many as `enough` wants: it is asked after each turn.
+/// What comes of one credential before `until`, as much as `enough` wants: it is asked after each turn.
 pub fn forecast(
     stored: Option<Credential>,
     policy: &Policy,
@@ -55,12 +65,12 @@ pub fn forecast(
     now: Moment,
     until: Timestamp,
     enough: impl Fn(&[Step]) -> bool,
-) -> Vec<Step> {
+) -> Forecast {
     // Nothing changes by itself, so a sweep would find nothing: it is left out.
     let policy = Policy { sweep_every: jiff::SignedDuration::from_hours(24 * 365), ..policy.clone() };
     let mut world = World::of(stored.as_ref(), &policy);
     let known: BTreeSet<TokenId> = world.tokens.iter().map(|token| token.id.clone()).collect();
-    let (mut stored, mut steps, mut in_hand) = (stored, Vec::new(), BTreeSet::new());
+    let (mut stored, mut ahead, mut in_hand) = (stored, Forecast::default(), BTreeSet::new());
     let mut now = now;
     for number in 0..TURNS_MAX {
         let mut turn = Turn::begin(stored.take(), &policy, facts, std::mem::take(&mut in_hand), now);
@@ -69,7 +79,7 @@ pub fn forecast(
             let conditions = Conditions { in_use: used(turn.credential()), ..Conditions::default() };
             let action = turn.next(now, number as u64, &conditions, &mut Unlimited);
             if let Some((_, entries)) = turn.unsaved() {
-                steps.extend(entries.into_iter().filter(|entry| is_told(entry.what)).map(|entry| Step {
+                ahead.steps.extend(entries.into_iter().filter(|entry| is_told(entry.what)).map(|entry| Step {
                     at: entry.at,
                     what: entry.what,
                     rotation: entry.rotation,
@@ -80,17 +90,28 @@ pub fn forecast(
             if let Action::Wait { until } = action {
                 break until;
             }
+            match &action {
+                Action::List { .. } | Action::Issue { .. } | Action::Verify { .. } | Action::Revoke { .. } => {
+                    ahead.calls.push(now.wall);
+                }
+                Action::Write { delivery, .. } => ahead.writes.push((now.wall, delivery.clone())),
+                Action::Read { .. } | Action::Wait { .. } => {}
+            }
             world.carry_out(&mut turn, action, now);
         };
         in_hand = turn.keeps().into_iter().collect();
         stored = Some(turn.credential().clone());
-        if wake_at >= until || enough(&steps) {
+        if wake_at >= until || enough(&ahead.steps) {
             break;
         }
         let passed = i64::try_from(wake_at.duration_since(now.wall).as_millis().max(1)).unwrap_or(i64::MAX);
         now = Moment { wall: now.wall.max(wake_at), steady: Steady(now.steady.0.saturating_add(passed)) };
     }
-    steps
+    // The last turn may have gone beyond.
+    ahead.steps.retain(|step| step.at < until);
+    ahead.calls.retain(|at| *at < until);
+    ahead.writes.retain(|(at, _)| *at < until);
+    ahead
 }
 
 /// A token that rotad itself reads is taken to be in use as soon as it is there.

@@ -19,7 +19,7 @@ use tracing::{error, info};
 
 pub use concern::{ADMIN_TOKEN_EXPIRY_TOLD, Concern, concerns, general_concerns, remedy_of_block, remedy_of_failure};
 pub use detail::{Delivered, Detail, PlaceLine, STEPS, StepLine, TokenEnd, TokenLine};
-pub use forecast::{Step, forecast};
+pub use forecast::{Forecast, Step, forecast};
 pub use limits::BlastRadius;
 pub use orders::Ordered;
 pub use scheduler::{Command, Handle, Scheduler};
@@ -72,6 +72,10 @@ pub trait Roster: Send + Sync {
 
     /// `None` for a credential that is not configured.
     fn member(&self, name: &CredentialName) -> Option<Member>;
+
+    /// Whether `part`, in lower case, is part of the account's name or of a label (`key=value`): what people search by
+    /// beside the name. Asked for each of a large fleet, so it copies nothing.
+    fn is_told_of(&self, name: &CredentialName, part: &str) -> bool;
 
     /// How many credentials each organization has.
     fn sizes(&self) -> BTreeMap<Arc<str>, usize>;

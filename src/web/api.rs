@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::records::{self, RecordError};
-use super::select::{Asked, Listing, Order, Show, select, within};
+use super::select::{Asked, Listing, Order, Show, within};
 use super::status::{self, Status};
 use super::{Shared, headers, streamed};
 use crate::engine::{Detail, StepLine};
@@ -144,7 +144,7 @@ fn listing_parameters() -> Vec<Value> {
     let orders: Vec<&str> = Order::ALL.iter().map(|order| order.as_str()).collect();
     let shows: Vec<&str> = Show::every().map(Show::as_str).collect();
     vec![
-        parameter("q", "A part of the name", json!({ "type": "string" })),
+        parameter("q", "A part of the name, of the account or of a label (`key=value`)", json!({ "type": "string" })),
         parameter("show", "Only these", json!({ "type": "string", "enum": shows, "default": "all" })),
         parameter("sort", "In which order", json!({ "type": "string", "enum": orders, "default": "need" })),
         parameter("page", "Which page", json!({ "type": "integer", "minimum": 1, "maximum": u16::MAX, "default": 1 })),
@@ -233,7 +233,7 @@ pub fn given<T>(parameters: Given<T>) -> Result<T, String> {
 
 async fn credentials(State(shared): State<Arc<Shared>>, asked: Given<Asked>) -> Response {
     match given(asked).and_then(|asked| asked.check()) {
-        Ok(query) => answered(select(&shared.watched.board, &query, shared.now().wall)),
+        Ok(query) => answered(shared.select(&query, shared.now().wall)),
         Err(wrong) => refusal(StatusCode::BAD_REQUEST, wrong),
     }
 }

@@ -27,6 +27,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures_util::stream;
+use jiff::Timestamp;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -136,6 +137,11 @@ struct Shared {
 impl Shared {
     fn now(&self) -> Moment {
         (self.watched.now)()
+    }
+
+    /// The page of credentials that is asked for.
+    fn select(&self, query: &select::Query, now: Timestamp) -> select::Listing {
+        select::select(&self.watched.board, &*(self.watched.roster)(), query, now)
     }
 }
 

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::engine::Roster;
 use crate::rotation::CredentialName;
 use crate::snapshot::{At, Attention, Board, CredentialState, Label, Summary, label};
 
@@ -13,7 +14,7 @@ const PER_PAGE: usize = 50;
 const PER_PAGE_MAX: usize = 500;
 /// How many are looked at under one hold of the board's lock.
 const PORTION: usize = 2_000;
-/// Names are at most 63 characters; more can't be found in one.
+/// Longer than any name; a label may be longer, and is found by a part.
 const SEARCH_MAX: usize = 64;
 
 label!(
@@ -91,7 +92,7 @@ impl Show {
 /// What is asked for, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
-    /// A part of the name, in lower case.
+    /// A part of the name, of the account or of a label, in lower case.
     pub search: String,
     pub show: Show,
     pub order: Order,
@@ -162,7 +163,7 @@ impl Listed {
 type Rank = (Option<usize>, i64);
 
 /// The page that is asked for: one walk over the board, a little at a time.
-pub fn select(board: &Board, query: &Query, now: Timestamp) -> Listing {
+pub fn select(board: &Board, roster: &dyn Roster, query: &Query, now: Timestamp) -> Listing {
     let mut found: Vec<(Rank, CredentialName, Summary)> = Vec::new();
     let mut after = None;
     loop {
@@ -171,7 +172,8 @@ pub fn select(board: &Board, query: &Query, now: Timestamp) -> Listing {
         after = Some(last.clone());
         found.extend(portion.into_iter().filter_map(|(name, summary)| {
             let attention = summary.attention(now).next();
-            let fits = query.show.takes(&summary, attention) && name.as_str().contains(&query.search);
+            let is_found = || name.as_str().contains(&query.search) || roster.is_told_of(&name, &query.search);
+            let fits = query.show.takes(&summary, attention) && is_found();
             fits.then(|| (rank(query.order, &summary, attention), name, summary))
         }));
     }

@@ -93,7 +93,9 @@ fn a_token_is_revoked_by_its_id_and_a_served_one_only_on_purpose() {
     let first = issued(0);
     plain.ask(&["revoke", &first, "--yes"]).complains(1, &["serves it", "--revoke-now"]);
     ask(&plain, &["rotate", "etl", "--wait"]);
-    ask(&plain, &["revoke", &first, "--yes", "--wait"]);
+    let told = ask(&plain, &["revoke", &first, "--yes", "--json"]);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&told).unwrap()[0]["credential"], "etl");
+    plain.until("the revocation", || plain.revoked() >= 1);
     assert_eq!(plain.revoked(), 1, "it did not wait for the grace period");
     let second = issued(1);
     ask(&plain, &["revoke", &second, "--even-if-served", "--yes", "--wait"]);

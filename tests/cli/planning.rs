@@ -32,8 +32,13 @@ fn the_plan_begins_with_a_first_token_and_goes_on_with_the_schedule_s_time() {
     assert_eq!(steps(&after, "revoked").len(), 1, "the token of today goes after its grace period: {after}");
     assert_eq!(steps(&plan(&plain, &["--for", "60d"]), "intended").len(), 3);
     assert_eq!(plain.stand_in.records().len(), calls, "a plan asks nobody");
+    let api = &after["load"]["organizations"][0];
+    assert!(api["calls_in_a_minute"].as_u64() >= Some(4) && api["calls_per_minute_limit"].as_u64().is_some(), "{api}");
+    let disk = &after["load"]["sinks"][0];
+    assert!(disk["calls_in_a_minute"] == 1 && disk["calls_per_minute_limit"].is_null(), "{disk}");
     let text = plain.ask(&["plan"]).out;
     assert!(text.contains("the schedule's time") && text.contains("  in ") && text.contains("1 rotation;"), "{text}");
+    assert!(text.contains("organization `main`: at most ") && text.contains("sink `disk`: at most 1 writes"), "{text}");
     plain.ask(&["plan", "wbe"]).complains(2, &["`wbe`"]);
 }
 

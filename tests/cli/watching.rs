@@ -186,3 +186,42 @@ fn a_support_bundle_has_the_running_daemon_s_answers() {
     assert_eq!((&found["healthz"]["status"], &found["healthz"]["text"]), (&200.into(), &"alive\n".into()));
     assert!(found["metrics"]["text"].as_str().is_some_and(|text| text.contains("rotad_build_info")), "{found}");
 }
+
+#[test]
+fn a_credential_is_found_by_its_name_its_account_and_its_labels() {
+    let plain = Plain::start();
+    let labelled = format!("{SLOW}\nlabels = {{ team = \"Data\" }}");
+    plain.configure(&(plain.head() + &plain.credential("etl", &labelled) + &plain.credential("web", SLOW)));
+    let mut rotad = plain.rotad_delivering(&["etl", "web"]);
+    let found = |part: &str| -> Vec<String> {
+        let (_, answer) = plain.http(&format!("/api/v1/credentials?q={part}"));
+        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+        answer["credentials"].as_array().unwrap().iter().map(|line| line["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(found("WEB"), ["web"]);
+    assert_eq!(found("team=data"), ["etl"]);
+    assert_eq!(found("_test").len(), 2, "both are of the account");
+    assert_eq!(found("nobody").len(), 0);
+    rotad.stop();
+}
+
+#[test]
+fn the_health_check_asks_the_daemon_whatever_else_the_file_says() {
+    let plain = Plain::start();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let text = plain.head().replace("listen = \"127.0.0.1:0\"", &format!("listen = \"{free}\"")) + &plain.credential("etl", SLOW);
+    plain.configure(&text);
+    plain.ask(&["healthcheck"]).complains(1, &[&free.to_string()]);
+    let mut rotad = plain.rotad_delivering(&["etl"]);
+    let answer = plain.ask(&["healthcheck"]);
+    assert_eq!((answer.code, answer.out.as_str()), (0, "alive\n"), "{answer:?}");
+    plain.until("readiness", || plain.ask(&["healthcheck", "--ready"]).code == 0);
+    // The daemon has not taken what is wrong, so it is as well as before.
+    plain.configure(&(text + "\n[credential.broken\n"));
+    assert_eq!(plain.ask(&["healthcheck"]).code, 0);
+    rotad.signal(rustix::process::Signal::STOP);
+    plain.until("the suspension", || rotad.is_stopped());
+    plain.ask(&["healthcheck"]).complains(1, &[&free.to_string()]);
+    rotad.signal(rustix::process::Signal::CONT);
+    rotad.stop();
+}

@@ -167,7 +167,7 @@ fn a_screen_reader_is_told_what_the_page_is_and_what_the_picture_shows() {
         ("navigation", "Credentials by state"),
         ("heading", "What needs a person"),
         ("search", ""),
-        ("searchbox", "Name contains"),
+        ("searchbox", "Name, account or label contains"),
         ("combobox", "Show"),
         ("columnheader", "Next token"),
         ("rowheader", "etl"),

@@ -17,7 +17,7 @@ use crate::rotation::CredentialName;
 use crate::snapshot::{CredentialState, Label, Snapshot, span};
 use crate::web::api::{Given, given};
 use crate::web::records;
-use crate::web::select::{Asked, Listed, Listing, Order, Query, Show, select};
+use crate::web::select::{Asked, Listed, Listing, Order, Query, Show};
 
 /// Of how many credentials the concerns are told in full: each is read from the journal.
 const TOLD_MAX: usize = 20;
@@ -31,7 +31,7 @@ pub async fn page(State(shared): State<Arc<Shared>>, asked: Given<Asked>) -> Res
     };
     let now = shared.now();
     let snapshot = shared.watched.board.snapshot(now);
-    let listing = select(&shared.watched.board, &query, now.wall);
+    let listing = shared.select(&query, now.wall);
     let told = told(&shared, now.wall).await;
     let main = html! {
         h1 { "Fleet" }
@@ -49,7 +49,7 @@ async fn told(shared: &Shared, now: Timestamp) -> Vec<(CredentialName, Vec<Conce
     let pressing = Query { search: String::new(), show: Show::Attention, order: Order::Need, page: 1, per_page: TOLD_MAX };
     let mut told = Vec::new();
     let began = Instant::now();
-    for listed in select(&shared.watched.board, &pressing, now).credentials {
+    for listed in shared.select(&pressing, now).credentials {
         if began.elapsed() >= TOLD_WITHIN {
             break;
         }
@@ -154,7 +154,7 @@ fn credentials(listing: &Listing, query: &Query, now: Timestamp) -> Markup {
 fn search(query: &Query) -> Markup {
     html! {
         form.search method="get" action="/#credentials" role="search" {
-            label { "Name contains" input type="search" name="q" value=(query.search) maxlength="64" autocomplete="off"; }
+            label { "Name, account or label contains" input type="search" name="q" value=(query.search) maxlength="64" autocomplete="off"; }
             label {
                 "Show"
                 select name="show" {

@@ -309,6 +309,9 @@ async fn search_filter_order_and_pages_show_each_credential_once() {
     assert_eq!(listed(&server.get(0, "/?sort=expiry").await.1)[0], "team3-09999");
     assert_eq!(listed(&server.get(0, "/?sort=next").await.1)[0], "team0-00000");
     assert!(server.get(0, "/?q=nobody").await.1.contains("None fits."));
+    let (_, found) = server.get(0, "/?q=Team%3DData").await;
+    assert!(found.contains("1000 fit;") && listed(&found).iter().all(|name| name.ends_with('7')), "found by label: {found}");
+    assert!(server.get(0, "/?q=ETL_").await.1.contains("10000 fit;"), "found by account");
     for wrong in ["/?show=everything", "/?sort=random", "/?page=0", "/?page=x", "/?per_page=501"] {
         let (status, page) = server.get(0, wrong).await;
         assert_eq!((status, page.contains("Nothing to show")), (400, true), "{wrong}");
