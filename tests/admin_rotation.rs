@@ -224,7 +224,8 @@ async fn in_vault_it_is_read_from_there_rotated_there_and_a_person_s_change_is_n
         // A person revokes what is there and puts another one: the next call is made with that.
         let person = scene.plain.as_bearer(&place(), "POST", "/v1/users/admin/tokens", Some(&json!({ "name": "by hand" })));
         let by_hand = person["token"].as_str().unwrap().to_owned();
-        scene.configure(Some(admin), "account = \"admin\"\nttl = \"30d\"\nevery = \"20d\"\ngrace = \"2d\"", &vault);
+        // The token of today is far from its deadline, so that rotad does not replace it just then.
+        scene.configure(Some(admin), "account = \"admin\"\nttl = \"10m\"\nevery = \"8m\"\ngrace = \"2s\"", &vault);
         let mut rotad = scene.plain.rotad_delivering(&["etl"]);
         let put = json!({ "data": { "admin": by_hand, "note": "kept" } });
         runtime.block_on(bao.ok("POST", "secret/data/rotad/admin", put));
