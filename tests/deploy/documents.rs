@@ -81,7 +81,7 @@ fn every_link_of_the_documents_leads_somewhere() {
 }
 
 /// The first block of a language in a section of a document.
-fn block(document: &str, section: &str, language: &str) -> String {
+pub fn block(document: &str, section: &str, language: &str) -> String {
     let text = text(document);
     let (_, rest) = text.split_once(&format!("\n## {section}\n")).unwrap_or_else(|| panic!("{document} has no `{section}`"));
     let (_, rest) = rest.split_once(&format!("```{language}\n")).unwrap();

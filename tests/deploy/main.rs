@@ -19,6 +19,7 @@ mod process;
 mod proxy;
 
 mod alerting;
+mod debian;
 mod documents;
 mod kubernetes;
 mod names;
