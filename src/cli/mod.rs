@@ -78,6 +78,8 @@ enum Command {
     History(history::Arguments),
     /// Replace tokens now, under the limits
     Rotate(order::Rotate),
+    /// Replace and revoke every token of an account at once, since they leaked
+    Panic(order::Panic),
     /// Issue nothing for a while; deliveries, revocations and alerts go on
     Pause(order::Pause),
     /// End a pause, overwrite what was rolled back, and try again now what waits
@@ -160,6 +162,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Ended> {
         Command::Import(arguments) => import::run(&config, &arguments),
         Command::History(arguments) => history::run(&config, &arguments),
         Command::Rotate(arguments) => order::rotate(&config, &arguments),
+        Command::Panic(arguments) => order::panic(&config, &arguments),
         Command::Pause(arguments) => order::pause(&config, &arguments),
         Command::Resume(which) => order::simple(&config, &which, Order::Resume),
         Command::Sweep(which) => order::simple(&config, &which, Order::Sweep),

@@ -16,7 +16,7 @@ use crate::engine::Roster;
 use crate::rotation::{CredentialName, DeliveryId, Order, TokenId};
 
 /// For which credentials.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub struct For {
     /// Names of credentials, or patterns such as `etl-*`
     #[arg(value_name = "NAME")]
@@ -64,6 +64,19 @@ pub struct Rotate {
     /// Don't ask
     #[arg(long)]
     yes: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Panic {
+    /// The account whose tokens leaked: its username
+    #[arg(long, value_name = "USERNAME")]
+    account: String,
+    /// Don't ask
+    #[arg(long)]
+    yes: bool,
+    /// Print what became of it as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -131,6 +144,18 @@ pub fn rotate(path: &Path, arguments: &Rotate) -> Result<(), Ended> {
     let order = Order::Rotate { revoke_now: arguments.revoke_now };
     let goal = arguments.wait.then_some(if arguments.revoke_now { Goal::Revoked } else { Goal::Current });
     give(&config, OrderRequest { selection, order }, arguments.which.json, goal)
+}
+
+/// Every token of an account that rotad made is replaced, and revoked as soon as its successor is everywhere.
+pub fn panic(path: &Path, arguments: &Panic) -> Result<(), Ended> {
+    let Panic { account, yes, json } = arguments;
+    let which = For { account: Some(account.clone()), json: *json, ..For::default() };
+    rotate(path, &Rotate { which, revoke_now: true, wait: true, yes: *yes })?;
+    complain(&format!(
+        "tokens of `{account}` that rotad did not make are left alone: `rotad import --account {account}` lists them; revoke what \
+         leaked of them at MotherDuck"
+    ));
+    Ok(())
 }
 
 pub fn pause(path: &Path, arguments: &Pause) -> Result<(), Ended> {

@@ -2,7 +2,8 @@
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 
-use crate::plain::{Plain, SLOW};
+use crate::plain::{ACCOUNT, Plain, SLOW};
+use crate::process::fingerprint;
 
 /// A configuration with a control socket in a directory of its own.
 fn controlled(names: &[&str]) -> Plain {
@@ -59,6 +60,23 @@ fn a_leaked_token_is_gone_when_the_command_returns_and_a_script_must_say_yes() {
     ask(&plain, &["rotate", "etl", "--revoke-now", "--wait", "--yes"]);
     assert_eq!(plain.effects("revoke_token"), leaked);
     assert!(plain.serves_live("etl"));
+    rotad.stop();
+}
+
+#[test]
+fn a_panic_replaces_and_revokes_all_that_rotad_made_and_tells_of_the_rest() {
+    let plain = controlled(&["etl", "web"]);
+    plain.as_admin("POST", &format!("/v1/users/{ACCOUNT}/tokens"), Some(&serde_json::json!({ "name": "by hand" })));
+    let mut rotad = plain.rotad_delivering(&["etl", "web"]);
+    plain.until("both current", || ["etl", "web"].iter().all(|name| plain.line(name)["state"] == "current"));
+    let served = [plain.served("etl").unwrap(), plain.served("web").unwrap()];
+    plain.ask(&["panic", "--account", "nobody", "--yes"]).complains(2, &["no credential has", "this account"]);
+    plain.ask(&["panic", "--account", ACCOUNT]).complains(2, &["sinks/etl", "sinks/web", "--yes"]);
+    let answer = plain.ask(&["panic", "--account", ACCOUNT, "--yes"]);
+    assert!(answer.code == 0 && answer.err.contains("rotad import --account"), "{answer:?}");
+    assert_eq!(plain.revoked(), 2, "and what was made by hand lives on");
+    assert!(served.iter().all(|value| !plain.live().contains(&fingerprint(value))), "what leaked lives on");
+    assert!(plain.serves_live("etl") && plain.serves_live("web"));
     rotad.stop();
 }
 
