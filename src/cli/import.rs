@@ -75,7 +75,7 @@ pub fn run(path: &Path, arguments: &Arguments) -> Result<(), Ended> {
     Ok(())
 }
 
-fn organization(config: &Config, asked: Option<&str>) -> Result<Arc<str>, Ended> {
+pub(super) fn organization(config: &Config, asked: Option<&str>) -> Result<Arc<str>, Ended> {
     let names = || config.organizations.keys().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     let found = match asked {
         Some(asked) => config.organizations.get_key_value(asked),

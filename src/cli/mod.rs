@@ -11,6 +11,7 @@ mod import;
 mod manual;
 mod order;
 mod plan;
+mod probe;
 mod run;
 mod status;
 mod support;
@@ -97,6 +98,8 @@ enum Command {
     /// Watch rotad at work, everything embedded: a local stand-in for the API, and a file
     #[cfg(feature = "stand-in")]
     Demo(demo::Arguments),
+    /// Find out by use what MotherDuck's documentation leaves open, with an account that nobody uses
+    Probe(probe::Arguments),
     /// Print what a report needs, as JSON, without secrets: read it before you send it
     Support,
     /// Print a configuration to begin with
@@ -159,6 +162,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Ended> {
         Command::Run(log) => run::run(&config, &log),
         Command::Support => support::run(&config),
         Command::Plan(arguments) => plan::run(&config, &arguments),
+        Command::Probe(arguments) => probe::run(&config, &arguments),
         Command::Import(arguments) => import::run(&config, &arguments),
         Command::History(arguments) => history::run(&config, &arguments),
         Command::Rotate(arguments) => order::rotate(&config, &arguments),

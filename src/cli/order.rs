@@ -228,7 +228,7 @@ fn places(config: &Config, names: &[CredentialName]) -> Result<String, Ended> {
 }
 
 /// Asks a person to type `word`; a script says `--yes`.
-fn ask(question: &str, word: &str, yes: bool) -> Result<(), Ended> {
+pub(super) fn ask(question: &str, word: &str, yes: bool) -> Result<(), Ended> {
     if yes {
         return Ok(());
     }

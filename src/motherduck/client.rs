@@ -193,6 +193,32 @@ impl Client {
         }
     }
 
+    /// One request as it is and its answer as it came, with the admin token that it was made with: for an inquiry.
+    /// Without `bearer` it is the admin's; `id` is a token's, or empty.
+    pub(super) async fn plainly(
+        &self,
+        operation: Operation,
+        account: &Account,
+        method: Method,
+        id: &str,
+        body: Option<serde_json::Value>,
+        bearer: Option<&Secret>,
+    ) -> Result<(Answer, Secret), Failed> {
+        let asked = self.asked(operation, account);
+        let mut url = self.tokens_url(asked)?;
+        if !id.is_empty() {
+            url = format!("{url}/{}", percent_encode(id));
+        }
+        let admin = self.admin.current().await?;
+        let request = Request { asked, method, url, body: body.map(|body| body.to_string().into_bytes()) };
+        let answer = self.send(&request, bearer.unwrap_or(&admin)).await.map_err(|unanswered| unanswered.failed)?;
+        Ok((answer, admin))
+    }
+
+    pub(super) fn wire(&self) -> Option<&Wire> {
+        self.wire.as_ref()
+    }
+
     fn asked<'a>(&'a self, operation: Operation, account: &'a Account) -> Asked<'a> {
         Asked { operation, organization: &self.organization, account }
     }

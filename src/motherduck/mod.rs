@@ -4,6 +4,7 @@ mod admin_token;
 mod answer;
 mod claims;
 mod client;
+mod inquiry;
 mod limiter;
 mod observer;
 #[cfg(feature = "stand-in")]
@@ -20,6 +21,7 @@ use crate::secret::Secret;
 pub use admin_token::{AdminSource, TokenPlace};
 pub use answer::User;
 pub use client::{Client, Options, Probe, TimeLimits};
+pub use inquiry::{Finding, Inquiry, Report};
 pub use limiter::Limits;
 pub use observer::{Code, Observer, Operation, Unobserved};
 pub use wire::Endpoint;

@@ -83,6 +83,21 @@ pub(super) struct Refused {
     pub what: String,
 }
 
+/// A session that is held open.
+pub(super) struct Held {
+    client: Client,
+    limit: Duration,
+}
+
+impl Held {
+    /// Whether the session still answers.
+    pub async fn answers(&mut self) -> bool {
+        matches!(timeout(self.limit, self.client.simple_query("SELECT 1")).await, Ok(Ok(_)))
+    }
+}
+
+type Connection = tokio_postgres::Connection<TcpStream, <MakeRustlsConnect as MakeTlsConnect<TcpStream>>::Stream>;
+
 impl Wire {
     /// # Errors
     /// The CA file can't be used, or the system has no certificates.
@@ -104,14 +119,33 @@ impl Wire {
         }
     }
 
-    async fn converse(&self, account: &Account, value: &Secret) -> Result<Session, Unproven> {
+    /// A session that stays open until it is dropped.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn hold(&self, account: &Account, value: &Secret) -> Result<Held, Failed> {
+        let (client, connection) = match timeout(self.limits.whole, self.connect(account, value)).await {
+            Ok(Ok(connected)) => connected,
+            Ok(Err(Unproven::Unanswered(failed))) => return Err(failed),
+            Ok(Err(Unproven::Refused(refused))) => return Err(self.failed(Reason::Unauthorized, &refused.what)),
+            Err(_) => return Err(self.failed(Reason::TimedOut, "no answer within the time limit")),
+        };
+        // It ends by itself when the client is dropped.
+        tokio::spawn(async move { drop(connection.await) });
+        Ok(Held { client, limit: self.limits.read })
+    }
+
+    async fn connect(&self, account: &Account, value: &Secret) -> Result<(Client, Connection), Unproven> {
         let stream = self.reach().await.map_err(Unproven::Unanswered)?;
         let tls = MakeTlsConnect::<TcpStream>::make_tls_connect(&mut self.tls.clone(), &self.endpoint.host);
         let tls = tls.map_err(|error| Unproven::Unanswered(self.failed(Reason::Unreachable, &error.to_string())))?;
         let mut config = tokio_postgres::Config::new();
         config.user(account.as_str()).password(value.expose()).dbname(DATABASE).ssl_mode(SslMode::Require);
-        let connected = config.connect_raw(stream, tls).await;
-        let (client, mut connection) = connected.map_err(|error| self.unproven(&error, value))?;
+        config.connect_raw(stream, tls).await.map_err(|error| self.unproven(&error, value))
+    }
+
+    async fn converse(&self, account: &Account, value: &Secret) -> Result<Session, Unproven> {
+        let (client, mut connection) = self.connect(account, value).await?;
         let session = tokio::select! {
             biased;
             session = self.ask(&client, value) => session,

@@ -14,6 +14,7 @@ mod journal;
 mod online;
 mod ordering;
 mod planning;
+mod probing;
 mod refusals;
 mod reloading;
 mod stopping;
