@@ -86,7 +86,7 @@ fn the_opposite_of_each_is_told_too() {
     says(&report, "times to live", &["a text (`\"300\"`): 200, and it expires", "a fraction (`300.5`): 200"]);
     says(&report, "own tokens", &["list: 403 `FORBIDDEN`", "create: 403", "revoke: 403"]);
     says(&report, "take hold", &["a revocation: 204"]);
-    says(&report, "show a new token", &["after 0.", "the list's fields: tokens"]);
+    says(&report, "show a new token", &["a new token is listed after ", "the list's fields: tokens"]);
 }
 
 #[test]

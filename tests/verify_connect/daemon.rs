@@ -41,3 +41,20 @@ async fn a_token_of_another_account_is_revoked_and_never_delivered() {
     assert_eq!(plain.issued(), 2);
     assert!(!plain.path("sinks/etl").exists());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_probe_holds_a_session_open_to_see_whether_it_survives_its_token() {
+    let (plain, authority) = (Plain::start(), Authority::new());
+    let postgres = ScriptedPostgres::start(&authority.signs(), Script::LetInFor(3)).await;
+    configure(&plain, &authority, postgres.port);
+    plain.as_admin("POST", "/v1/users", Some(&serde_json::json!({ "username": "probe_me" })));
+    let answer = tokio::task::block_in_place(|| plain.ask(&["probe", "--account", "probe_me", "--yes"]));
+    assert_eq!(answer.code, 0, "{answer:?}");
+    for line in
+        ["- a live token: let in", "a session that was open when its token was revoked ends after ", "the revoked token: "]
+    {
+        assert!(answer.out.contains(line), "`{line}` is not in:\n{}", answer.out);
+    }
+    let shown = postgres.passwords();
+    assert!(shown.len() >= 4 && !shown.iter().any(|value| value.len() > 20 && answer.out.contains(value)), "{}", answer.out);
+}

@@ -24,6 +24,8 @@ pub enum Script {
     Refuse(&'static str, &'static str),
     /// Lets in; `current_user` is this, or the user that was named, and there is an instance of this id, if any.
     LetIn { user: Option<&'static str>, duckling: Option<&'static str> },
+    /// Lets in as whoever was named, and hangs up after so many times `SELECT 1`.
+    LetInFor(u32),
     /// Lets in, and hangs up at the first question.
     HangUpInside,
 }
@@ -99,14 +101,20 @@ async fn serve(mut stream: TcpStream, tls: TlsAcceptor, script: Script, seen: &M
     }
     stream.write_all(&message(b'R', &0_i32.to_be_bytes())).await?;
     stream.write_all(&ready()).await?;
+    let mut asked = 0;
     while let Ok(kind) = stream.read_u8().await {
         let text = body(&mut stream).await?;
+        asked += u32::from(text.starts_with(b"SELECT 1"));
         if kind != b'Q' || matches!(script, Script::HangUpInside) {
             return stream.shutdown().await;
         }
-        let Script::LetIn { user, duckling } = &script else { return Ok(()) };
+        let (user, duckling) = match &script {
+            Script::LetIn { user, duckling } => (*user, *duckling),
+            Script::LetInFor(times) if asked <= *times => (None, Some("0f3a.rw")),
+            _ => return stream.shutdown().await,
+        };
         let about_user = text.windows(12).any(|part| part == b"current_user");
-        let answer = if about_user { Some(user.unwrap_or(&named)) } else { *duckling };
+        let answer = if about_user { Some(user.unwrap_or(&named)) } else { duckling };
         match answer {
             Some(value) => stream.write_all(&row(value)).await?,
             None => stream.write_all(&error("42883", "Table Function with name __md_duckling_id does not exist")).await?,
