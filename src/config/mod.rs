@@ -57,7 +57,8 @@ pub const EXAMPLE: &str = include_str!("../../config/rotad.toml");
 /// The most bytes of a configuration: 100,000 credentials take some 30 MB; the wrong file may have any size.
 const FILE_MAX: u64 = 256 * 1024 * 1024;
 
-const ROOT_KEYS: &[&str] = &["deployment", "organization", "journal", "server", "limits", "webhook", "sink", "defaults", "credential"];
+const ROOT_KEYS: &[&str] =
+    &["deployment", "organization", "journal", "server", "limits", "webhook", "sink", "defaults", "credential"];
 
 /// Every key that is known, by section: what the reference must describe.
 pub const KEYS: &[(&str, &[&str])] = &[

@@ -138,13 +138,7 @@ pub(super) fn check_file(sheet: &Sheet<'_>, what: &str, at: &At<&Path>, world: &
 pub(super) const OF_A_SINK: &str = "its deliveries there fail";
 
 /// A secret that may come later; `meanwhile` is what happens until then.
-pub(super) fn check_later(
-    sheet: &Sheet<'_>,
-    what: &str,
-    source: &At<SecretSource>,
-    meanwhile: &str,
-    world: &dyn Surroundings,
-) {
+pub(super) fn check_later(sheet: &Sheet<'_>, what: &str, source: &At<SecretSource>, meanwhile: &str, world: &dyn Surroundings) {
     match &source.value {
         SecretSource::File(path) => {
             check_later_file(sheet, what, &At::new(path.as_path(), source.span.clone()), meanwhile, world);

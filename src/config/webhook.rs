@@ -81,11 +81,8 @@ pub(super) fn webhook(section: &Section<'_>, world: &dyn Surroundings) -> Option
         Some(at.value)
     });
     let broken = authorization.is_broken() || settle.is_broken();
-    let webhook = Webhook {
-        address: address.value()?,
-        authorization: authorization.value(),
-        settle: settle.value().unwrap_or(SETTLE),
-    };
+    let webhook =
+        Webhook { address: address.value()?, authorization: authorization.value(), settle: settle.value().unwrap_or(SETTLE) };
     (!broken).then_some(webhook)
 }
 
@@ -110,10 +107,14 @@ mod tests {
 
     #[test]
     fn an_address_is_encrypted_or_stays_on_this_machine() {
-        for fine in ["https://hooks.example/services/T1/B2/x?sig=abc", "http://127.0.0.1:9/x", "http://[::1]:9/", "http://localhost/"] {
+        for fine in
+            ["https://hooks.example/services/T1/B2/x?sig=abc", "http://127.0.0.1:9/x", "http://[::1]:9/", "http://localhost/"]
+        {
             assert!(webhook_url(fine).is_ok(), "{fine}");
         }
-        for wrong in ["http://hooks.example/x", "ftp://hooks.example/", "hooks.example", "https://user:pw@hooks.example/", "", "file:///x"] {
+        for wrong in
+            ["http://hooks.example/x", "ftp://hooks.example/", "hooks.example", "https://user:pw@hooks.example/", "", "file:///x"]
+        {
             let why = webhook_url(wrong).unwrap_err();
             assert!(!why.contains("hooks.example"), "{why}");
         }

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::wire::{Answer, Call, Trouble, Wire};
 use super::Auth;
+use super::wire::{Answer, Call, Trouble, Wire};
 use crate::rotation::{Failed, Reason};
 use crate::secret::{Secret, SecretSource, presentable};
 
