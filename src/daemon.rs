@@ -25,7 +25,7 @@ use crate::journal::{CLOCK_MARK, Journal, SqliteJournal};
 use crate::metrics::Metrics;
 use crate::rotation::Moment;
 use crate::snapshot::{Board, JournalState};
-use crate::web;
+use crate::{web, webhook};
 
 /// With the scheduler's 15 s for turns under way these keep a stop within the 20 s that are promised.
 const LOOK_MAX: Duration = Duration::from_secs(2);
@@ -45,6 +45,7 @@ pub struct Daemon {
     stop: watch::Sender<bool>,
     scheduler: JoinHandle<()>,
     web: JoinHandle<()>,
+    webhook: JoinHandle<()>,
     /// Commands from the control socket; `None` where none is configured.
     asked: Option<mpsc::Receiver<Asked>>,
     control: Option<JoinHandle<()>>,
@@ -101,6 +102,7 @@ impl Daemon {
             Some((server, asked)) => (Some(tokio::spawn(server.run(stopped.clone()))), Some(asked)),
             None => (None, None),
         };
+        let webhook = tokio::spawn(webhook::run(engine.clone(), shown.subscribe(), stopped.clone()));
         let scheduler = tokio::spawn(scheduler.run(stopped));
         let (pruned_at, expiry_told) = (None, BTreeMap::new());
         let mut daemon = Self {
@@ -113,6 +115,7 @@ impl Daemon {
             stop,
             scheduler,
             web,
+            webhook,
             asked,
             control,
             pruned_at,
@@ -267,6 +270,7 @@ impl Daemon {
         let _ = self.scheduler.await;
         fail_point::pass(Point::Drained);
         let _ = self.web.await;
+        let _ = self.webhook.await;
         if let Some(control) = self.control {
             // Who still waits for an answer is told that there will be none.
             drop(self.asked);

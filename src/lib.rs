@@ -24,6 +24,7 @@ pub mod fleet; // from the configuration to what the engine works with
 
 pub mod control; // commands over a Unix socket
 pub mod web; // metrics, health and status over HTTP
+pub mod webhook; // what needs a person, told without Prometheus
 
 pub mod daemon; // all of it put together
 

@@ -1,20 +1,15 @@
 //! A secret value: it can't be printed, serialised or cloned, and its memory is wiped when it is dropped.
 
+mod source;
+
 use std::fmt;
-use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use crate::rotation::Fingerprint;
+pub use source::{SecretSource, read_file};
 
-/// Where a secret of ours is read from, again and again: it may change while rotad runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SecretSource {
-    File(PathBuf),
-    /// The name of an environment variable.
-    Environment(String),
-}
+use crate::rotation::Fingerprint;
 
 /// A token's value, or another secret of ours such as the admin token.
 ///

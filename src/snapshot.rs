@@ -254,6 +254,13 @@ impl Board {
         following.take(limit).map(|(name, summary)| (name.clone(), *summary)).collect()
     }
 
+    /// What `look` finds among all credentials: one pass in the order of names, as a snapshot makes it.
+    pub fn gather<T>(&self, mut look: impl FnMut(&CredentialName, &Summary, &mut Vec<T>)) -> Vec<T> {
+        let mut found = Vec::new();
+        read(&self.credentials).iter().for_each(|(name, summary)| look(name, summary, &mut found));
+        found
+    }
+
     /// The name of an organization on this board.
     pub fn organization_name(&self, index: OrganizationIndex) -> Option<Arc<str>> {
         read(&self.organizations).get(usize::from(index.0)).map(|(name, _)| Arc::clone(name))

@@ -12,7 +12,7 @@ const TIERS: &[&[&str]] = &[
     &["secret", "clock", "hardening", "json", "fail_point", "identities", "notify"],
     &["journal", "motherduck", "sinks", "config"],
     &["snapshot", "metrics", "logging", "engine"],
-    &["web", "control", "fleet"],
+    &["web", "control", "fleet", "webhook"],
     &["daemon"],
     &["cli"],
     &["main"],

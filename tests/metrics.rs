@@ -8,7 +8,9 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use rotad::metrics::{self, Exposition, Metrics, RevocationOutcome, RotationOutcome, SinkOperation, Step, catalogue};
+use rotad::metrics::{
+    self, Exposition, Metrics, RevocationOutcome, RotationOutcome, SinkOperation, Step, WebhookOutcome, catalogue,
+};
 use rotad::motherduck::{Code, Observer, Operation};
 use rotad::rotation::{Blocked, CredentialName, DeliveryId, Entry, Happened, Moment, Reason, Steady};
 use rotad::sinks::Kind;
@@ -23,6 +25,7 @@ const PROMISED: &[&str] = &[
     "rotad_provider_requests_total{operation,code}",
     "rotad_revocations_total{outcome}",
     "rotad_clock_jumps_total",
+    "rotad_webhook_messages_total{outcome}",
     "rotad_provider_request_duration_seconds{operation}",
     "rotad_sink_request_duration_seconds{sink,operation}",
     "rotad_journal_commit_duration_seconds",
@@ -126,6 +129,7 @@ fn counted() -> Metrics {
     metrics.rotation_margin(SignedDuration::from_secs(-7));
     metrics.revocation(RevocationOutcome::Expired);
     metrics.clock_jump();
+    metrics.webhook_message(WebhookOutcome::Failed);
     metrics
 }
 

@@ -70,6 +70,10 @@ fn configuration(path: &Path) -> Value {
     let text = std::fs::read_to_string(path).map_err(anyhow::Error::from);
     let mut document = or_failed(text.and_then(|text| Ok(text.parse::<toml::Table>()?)));
     leave_out(&mut document);
+    // Whoever knows such an address may send to it.
+    if let Some(url @ Value::String(_)) = document.pointer_mut("/webhook/url") {
+        *url = json!("(left out)");
+    }
     document
 }
 

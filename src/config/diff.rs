@@ -121,6 +121,7 @@ impl Config {
             ("journal", self.journal != new.journal),
             ("server", self.server != new.server),
             ("limits", self.limits != new.limits),
+            ("webhook", self.webhook != new.webhook),
             ("sink", self.sinks != new.sinks),
         ];
         sections.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()

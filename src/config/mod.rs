@@ -22,6 +22,7 @@ mod sink;
 mod surroundings;
 #[cfg(test)]
 mod tests;
+mod webhook;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
@@ -48,6 +49,7 @@ pub use schema::schema;
 pub use sections::{AdminToken, Journal, LISTEN_DEFAULT, Limits, Organization, Server};
 pub use sink::Sink;
 pub use surroundings::{FileFact, MountFact, Surroundings, System, Unlooked};
+pub use webhook::{Address, Webhook, webhook_url};
 
 /// The documented example, which `rotad config example` prints.
 pub const EXAMPLE: &str = include_str!("../../config/rotad.toml");
@@ -55,7 +57,8 @@ pub const EXAMPLE: &str = include_str!("../../config/rotad.toml");
 /// The most bytes of a configuration: 100,000 credentials take some 30 MB; the wrong file may have any size.
 const FILE_MAX: u64 = 256 * 1024 * 1024;
 
-const ROOT_KEYS: &[&str] = &["deployment", "organization", "journal", "server", "limits", "sink", "defaults", "credential"];
+const ROOT_KEYS: &[&str] =
+    &["deployment", "organization", "journal", "server", "limits", "webhook", "sink", "defaults", "credential"];
 
 /// Every key that is known, by section: what the reference must describe.
 pub const KEYS: &[(&str, &[&str])] = &[
@@ -66,6 +69,7 @@ pub const KEYS: &[(&str, &[&str])] = &[
     ("journal", sections::JOURNAL_KEYS),
     ("server", sections::SERVER_KEYS),
     ("limits", sections::LIMITS_KEYS),
+    ("webhook", webhook::WEBHOOK_KEYS),
     ("sink.aws", sink::AWS_KEYS),
     ("sink.file", sink::FILE_KEYS),
     ("sink.vault", sink::VAULT_KEYS),
@@ -88,6 +92,8 @@ pub struct Config {
     pub keep_history: SignedDuration,
     pub server: Server,
     pub limits: Limits,
+    /// Where it is told that something needs a person.
+    pub webhook: Option<Webhook>,
     pub sinks: BTreeMap<Arc<str>, Sink>,
     pub credentials: BTreeMap<CredentialName, Credential>,
     /// What would hurt, in the order of the file.
@@ -199,6 +205,9 @@ fn config(root: &Section<'_>, world: &dyn Surroundings, finished: bool) -> Optio
     let (journal, keep_history) = (sections::journal(&journal_section, world), sections::keep_history(&journal_section));
     let server = sections::server(&sections::optional(root, "server", sections::SERVER_KEYS, &empty));
 
+    let webhook_section = root.get("webhook").map(|_| sections::optional(root, "webhook", webhook::WEBHOOK_KEYS, &empty));
+    let webhook = webhook_section.map(|section| webhook::webhook(&section, world));
+
     let found_credentials = named(root, "credential", "[credential.etl]", finished);
     let limits_section = sections::optional(root, "limits", sections::LIMITS_KEYS, &empty);
     let limits = sections::limits(&limits_section, found_credentials.len());
@@ -255,6 +264,10 @@ fn config(root: &Section<'_>, world: &dyn Surroundings, finished: bool) -> Optio
         keep_history: keep_history?,
         server: server?,
         limits,
+        webhook: match webhook {
+            Some(webhook) => Some(webhook?),
+            None => None,
+        },
         sinks,
         credentials: credentials.into_iter().map(|(name, resolved)| (name, resolved.credential)).collect(),
         warnings: Vec::new(),

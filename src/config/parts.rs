@@ -67,7 +67,7 @@ pub(super) fn url(section: &Section<'_>, key: &'static str, with_path: bool) -> 
 }
 
 /// Whether a URL's host is this machine for certain.
-fn is_loopback(host: &str) -> bool {
+pub(super) fn is_loopback(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
@@ -131,10 +131,33 @@ pub(super) fn check_secret(sheet: &Sheet<'_>, what: &str, source: &At<SecretSour
 
 /// The same for a file that may come later, with its sink: missing is a warning.
 pub(super) fn check_file(sheet: &Sheet<'_>, what: &str, at: &At<&Path>, world: &dyn Surroundings) {
+    check_later_file(sheet, what, at, OF_A_SINK, world);
+}
+
+/// What fails while something of a sink is missing.
+pub(super) const OF_A_SINK: &str = "its deliveries there fail";
+
+/// A secret that may come later; `meanwhile` is what happens until then.
+pub(super) fn check_later(sheet: &Sheet<'_>, what: &str, source: &At<SecretSource>, meanwhile: &str, world: &dyn Surroundings) {
+    match &source.value {
+        SecretSource::File(path) => {
+            check_later_file(sheet, what, &At::new(path.as_path(), source.span.clone()), meanwhile, world);
+        }
+        SecretSource::Environment(name) => {
+            if !world.has_variable(name) {
+                let message = format!("{what} comes from the environment variable {}, which is not set", quoted(name));
+                let help = format!("rotad starts, and {meanwhile} until it is started with the variable");
+                sheet.warn(&source.span, message, help);
+            }
+        }
+    }
+}
+
+fn check_later_file(sheet: &Sheet<'_>, what: &str, at: &At<&Path>, meanwhile: &str, world: &dyn Surroundings) {
     match world.file(at.value) {
         FileFact::Unreadable(why) => {
             let message = format!("{what} is in `{}`, which can't be read: {why}", at.value.display());
-            sheet.warn(&at.span, message, "rotad starts, and its deliveries there fail until the file can be read");
+            sheet.warn(&at.span, message, format!("rotad starts, and {meanwhile} until the file can be read"));
         }
         fact => no_file(sheet, &at.span, what, at.value, &fact),
     }

@@ -288,7 +288,7 @@ fn excerpt(line: &str, underlined: Range<usize>) -> Option<Excerpt> {
 /// `text` with everything masked that may be a secret: what is assigned to a key that takes one, what
 /// looks like a token, and a password in a URL.
 pub(super) fn masked(text: &str) -> String {
-    masked_runs(&mask_passwords(&mask_assigned(text)), is_of_tokens, |run| is_token_like(run, TOKEN_LIKE))
+    masked_runs(&mask_passwords(&mask_webhook(&mask_assigned(text))), is_of_tokens, |run| is_token_like(run, TOKEN_LIKE))
 }
 
 /// A value of the file for a message: masked, and of readable length.
@@ -299,7 +299,7 @@ pub(super) fn quoted(value: &str) -> String {
 
 /// Masks what follows `admin_token =` and its like, but for a plain `{ file = … }` or `{ env = … }`.
 fn mask_assigned(line: &str) -> String {
-    const KEYS: [&str; 5] = ["admin_token", "secret_id", "token", "password", "secret_access_key"];
+    const KEYS: [&str; 6] = ["admin_token", "secret_id", "token", "password", "secret_access_key", "authorization"];
     let is_key_character = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     for key in KEYS {
         for (at, _) in line.match_indices(key) {
@@ -323,6 +323,19 @@ fn refers_elsewhere(value: &str) -> bool {
     let inner = inner.split('}').next().unwrap_or_default().trim();
     ["file", "env"].iter().any(|key| inner.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('=')))
         && inner.matches('=').count() == 1
+}
+
+/// Masks what follows the host in `url = "https://…"`: a webhook's path is its secret.
+fn mask_webhook(line: &str) -> String {
+    let assigned = line.match_indices("url").find_map(|(at, key)| {
+        let rest = line[at + key.len()..].trim_start_matches(['"', '\'']).trim_start();
+        let value = rest.strip_prefix('=')?.trim_start().trim_start_matches(['"', '\'']);
+        let (_, after) = value.split_once("://").filter(|(scheme, _)| scheme.to_ascii_lowercase().starts_with("http"))?;
+        let path = &after[after.find(['/', '?', '#'])?..];
+        let is_whole = !line[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
+        (is_whole && path.len() > 1).then_some(path.len() - 1)
+    });
+    assigned.map_or_else(|| line.to_owned(), |masked| format!("{}…", &line[..line.len() - masked]))
 }
 
 fn mask_passwords(text: &str) -> String {

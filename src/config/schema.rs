@@ -36,6 +36,7 @@ fn object(section: &str, keys: &[&str]) -> Value {
         "" => (&["deployment", "organization", "credential"], json!({})),
         "organization" => (&["admin_token"], json!({ "postgres_ca_cert": ["postgres"] })),
         "server" => (&[], json!({ "control_group": ["control"] })),
+        "webhook" => (&["url"], json!({})),
         "sink.aws" => (&[], json!({ "external_id": ["role_arn"] })),
         "sink.vault" => (&["address", "auth"], json!({})),
         "sink.vault.auth.approle" => (&["role_id", "secret_id"], json!({})),
@@ -82,7 +83,7 @@ fn shape(section: &str, key: &str) -> Value {
         ("", "organization" | "credential") => named(&section_of(key), 1),
         ("", "sink") => named(&sinks(), 0),
         ("", "defaults") => section_of("credential"),
-        ("", "journal" | "server" | "limits") => section_of(key),
+        ("", "journal" | "server" | "limits" | "webhook") => section_of(key),
         // A secret, or a place in a sink.
         ("organization", "admin_token") => json!({ "anyOf": [section_of("admin_token"), section_of("deliver")] }),
         ("organization", "admin_rotation") => section_of("admin_rotation"),
@@ -97,6 +98,11 @@ fn shape(section: &str, key: &str) -> Value {
         (_, "api_url" | "endpoint_url") | ("sink.vault", "address") => {
             json!({ "type": "string", "pattern": "^https?://[^/?#@]+(/[^?#]*)?$" })
         }
+        ("webhook", "url") => {
+            let address = json!({ "type": "string", "pattern": "^https?://[^/?#@]+([/?#].*)?$" });
+            json!({ "anyOf": [address, section_of("admin_token")] })
+        }
+        ("webhook", "authorization") => section_of("admin_token"),
         ("journal", "url") => json!({ "type": "string", "pattern": "^sqlite:/" }),
         (_, "listen" | "metrics_listen") => json!({ "type": "string", "pattern": ":[0-9]{1,5}$" }),
         (_, "requests_per_second" | "max_in_flight") | ("limits", _) => {
@@ -118,7 +124,7 @@ fn shape(section: &str, key: &str) -> Value {
         ("credential", "token_type") => words(TOKEN_TYPES.iter().map(|(word, _)| *word).collect()),
         ("credential", "verify") => words(VERIFICATIONS.iter().map(|(word, _)| *word).collect()),
         ("credential", "mode") => words(MODES.iter().map(|(word, _)| *word).collect()),
-        ("credential", "every" | "window" | "ttl" | "grace") | ("journal", "keep_history") => {
+        ("credential", "every" | "window" | "ttl" | "grace") | ("journal", "keep_history") | ("webhook", "settle") => {
             json!({ "type": "string", "pattern": "^0*[1-9][0-9]*[smhd]$" })
         }
         ("credential", "deliver") => json!({ "type": "array", "minItems": 1, "items": section_of("deliver") }),
@@ -158,7 +164,7 @@ fn sinks() -> Value {
 fn words(section: &str, key: &str) -> Option<String> {
     let heading = match section {
         "" => "## At the top".to_owned(),
-        "journal" | "server" | "limits" => format!("## `[{section}]`"),
+        "journal" | "server" | "limits" | "webhook" => format!("## `[{section}]`"),
         "organization" => "## `[organization.<name>]`".to_owned(),
         // The admin token's credential has some of a credential's keys.
         "credential" | "admin_rotation" => "## `[credential.<name>]` and `[defaults]`".to_owned(),
@@ -223,7 +229,7 @@ mod tests {
         for (section, keys) in
             KEYS.iter().filter(|(section, _)| !section.starts_with("sink.vault.auth") && *section != "admin_token")
         {
-            let tables = ["organization", "journal", "server", "limits", "sink", "defaults", "credential"];
+            let tables = ["organization", "journal", "server", "limits", "webhook", "sink", "defaults", "credential"];
             for key in keys.iter().filter(|key| !(section.is_empty() && tables.contains(key))) {
                 assert!(!told(section, key).is_empty(), "`{section}` `{key}` is not described");
             }

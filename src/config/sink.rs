@@ -279,19 +279,7 @@ fn secret(section: &Section<'_>, key: &'static str, what: &str, world: &dyn Surr
     match &source {
         Field::Absent => section.missing(key, &format!("add `{key} = {{ file = \"/path\" }}`")),
         Field::Broken => {}
-        Field::Set(At { value: SecretSource::File(path), span }) => {
-            parts::check_file(section.sheet, what, &At::new(path.as_path(), span.clone()), world);
-        }
-        Field::Set(At { value: SecretSource::Environment(name), span }) => {
-            if !world.has_variable(name) {
-                let message = format!("{what} comes from the environment variable {}, which is not set", quoted(name));
-                section.sheet.warn(
-                    span,
-                    message,
-                    "rotad starts, and its deliveries there fail until it is started with the variable",
-                );
-            }
-        }
+        Field::Set(at) => parts::check_later(section.sheet, what, at, parts::OF_A_SINK, world),
     }
     source.value()
 }

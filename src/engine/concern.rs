@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::summary::{provider_failures, troubles};
 use crate::rotation::{Adoption, Blocked, Credential, DeliveryId, Policy, Reason, TokenId, Trouble};
-use crate::snapshot::{At, Attention, FreezeReason, JournalState, Label, Organization, Snapshot, Summary, span, until};
+use crate::snapshot::{At, Attention, FreezeReason, JournalState, Label, Organization, Snapshot, Summary, label, span, until};
 
 /// How long before its expiry an admin token is told of: as the shipped alert has it.
 pub const ADMIN_TOKEN_EXPIRY_TOLD: jiff::SignedDuration = jiff::SignedDuration::from_hours(14 * 24);
@@ -200,72 +200,149 @@ pub fn remedy_of_failure(reason: Reason) -> &'static str {
     }
 }
 
+label!(
+    /// What of rotad as a whole can need a person, the most pressing first.
+    General {
+        JournalUnwritable = "journal_unwritable",
+        /// Of one organization; the others are of the process.
+        AdminTokenExpired = "admin_token_expired",
+        AnotherOrganization = "another_organization",
+        ClockJump = "clock_jump",
+        ClockSkew = "clock_skew",
+        NotCompared = "not_compared",
+        ConfigurationRefused = "configuration_refused",
+        AdminTokenEnds = "admin_token_ends",
+    }
+);
+
 /// What of rotad as a whole needs a person.
 pub fn general_concerns(snapshot: &Snapshot) -> Vec<Concern> {
-    let general = |happened: &str, next: &str, remedy: &str| Concern {
+    in_general(snapshot).into_iter().map(|(_, _, concern)| concern).collect()
+}
+
+/// The same with what each is about: in a word, and the organization if it is about one.
+pub fn in_general(snapshot: &Snapshot) -> Vec<(General, Option<std::sync::Arc<str>>, Concern)> {
+    let mut found = Vec::new();
+    if snapshot.journal == JournalState::Unwritable {
+        found.push(General::JournalUnwritable);
+    }
+    let frozen = FreezeReason::ALL.iter().filter(|reason| snapshot.revocations_frozen.of(**reason) > 0);
+    found.extend(frozen.filter_map(|reason| match reason {
+        FreezeReason::NotCompared => Some(General::NotCompared),
+        FreezeReason::ClockJump => Some(General::ClockJump),
+        FreezeReason::ClockSkew => Some(General::ClockSkew),
+        FreezeReason::AnotherOrganization => Some(General::AnotherOrganization),
+        // Told above, in its own words.
+        FreezeReason::JournalUnwritable => None,
+    }));
+    if !snapshot.last_reload_successful && snapshot.last_reload_success_at != At::UNKNOWN {
+        found.push(General::ConfigurationRefused);
+    }
+    let ends = snapshot.organizations.iter().filter_map(|organization| {
+        let (general, happened) = admin_token(organization, snapshot.taken_at)?;
+        Some((general, Some(organization.name.clone()), general_concern(general, happened)))
+    });
+    let ends: Vec<_> = ends.collect();
+    let process =
+        found.into_iter().map(|general| (general, None, general_concern(general, happened_in_general(general).to_owned())));
+    process.chain(ends).collect()
+}
+
+fn general_concern(general: General, happened: String) -> Concern {
+    let by_itself = "rotates at deadlines all the same, and goes on by itself once the clocks agree";
+    let (next, remedy) = match general {
+        General::JournalUnwritable => ("tries every 10 s", "make room on its disk, or make it writable"),
+        General::NotCompared => (
+            "asks again and again, and goes on by itself once there is an answer",
+            "look at the network and the admin token; `rotad check --online` tries them",
+        ),
+        General::ClockJump | General::ClockSkew => (by_itself, "set the machine's clock"),
+        General::AnotherOrganization => (
+            "looks again every 10 minutes, and goes on by itself once the known tokens show",
+            remedy_of_block(Blocked::AnotherOrganization),
+        ),
+        General::ConfigurationRefused => {
+            ("goes on with the configuration from before", "`rotad check` says what is wrong with it; a restart would fail")
+        }
+        General::AdminTokenEnds | General::AdminTokenExpired => {
+            ("reads its place again and again", "create a new one at MotherDuck and put it in its place; no restart is needed")
+        }
+    };
+    Concern {
         attention: None,
         place: None,
         since: None,
-        happened: happened.to_owned(),
+        happened,
         next: next.to_owned(),
         next_at: None,
         remedy: remedy.to_owned(),
-    };
-    let mut concerns = Vec::new();
-    if snapshot.journal == JournalState::Unwritable {
-        concerns.push(general(
-            "the journal can't be written, so nothing is issued or revoked",
-            "tries every 10 s",
-            "make room on its disk, or make it writable",
-        ));
     }
-    let frozen = FreezeReason::ALL.iter().filter(|reason| snapshot.revocations_frozen.of(**reason) > 0);
-    concerns.extend(frozen.filter_map(|reason| {
-        let by_itself = "rotates at deadlines all the same, and goes on by itself once the clocks agree";
-        let (happened, next, remedy) = match reason {
-            FreezeReason::NotCompared => (
-                "nothing is revoked: MotherDuck's API has not answered since the start, so the time is not confirmed",
-                "asks again and again, and goes on by itself once there is an answer",
-                "look at the network and the admin token; `rotad check --online` tries them",
-            ),
-            FreezeReason::ClockJump => ("nothing is revoked: the machine's clock jumped", by_itself, "set the machine's clock"),
-            FreezeReason::ClockSkew => {
-                ("nothing is revoked: the machine's clock differs from MotherDuck's", by_itself, "set the machine's clock")
-            }
-            FreezeReason::AnotherOrganization => (
-                "nothing is issued or revoked: most of the known tokens are gone at once",
-                "looks again every 10 minutes, and goes on by itself once the known tokens show",
-                remedy_of_block(Blocked::AnotherOrganization),
-            ),
-            // Told above, in its own words.
-            FreezeReason::JournalUnwritable => return None,
-        };
-        Some(general(happened, next, remedy))
-    }));
-    if !snapshot.last_reload_successful && snapshot.last_reload_success_at != At::UNKNOWN {
-        concerns.push(general(
-            "the configuration's file changed and was refused",
-            "goes on with the configuration from before",
-            "`rotad check` says what is wrong with it; a restart would fail",
-        ));
-    }
-    concerns.extend(snapshot.organizations.iter().filter_map(|organization| admin_token(organization, snapshot.taken_at)));
-    concerns
 }
 
-fn admin_token(organization: &Organization, now: Timestamp) -> Option<Concern> {
+fn happened_in_general(general: General) -> &'static str {
+    match general {
+        General::JournalUnwritable => "the journal can't be written, so nothing is issued or revoked",
+        General::NotCompared => {
+            "nothing is revoked: MotherDuck's API has not answered since the start, so the time is not confirmed"
+        }
+        General::ClockJump => "nothing is revoked: the machine's clock jumped",
+        General::ClockSkew => "nothing is revoked: the machine's clock differs from MotherDuck's",
+        General::AnotherOrganization => "nothing is issued or revoked: most of the known tokens are gone at once",
+        General::ConfigurationRefused => "the configuration's file changed and was refused",
+        General::AdminTokenEnds => "an admin token expires soon",
+        General::AdminTokenExpired => "an admin token has expired: nothing can be issued or revoked",
+    }
+}
+
+fn admin_token(organization: &Organization, now: Timestamp) -> Option<(General, String)> {
     let expires_at = organization.admin_token_expires_at.timestamp()?;
     let left = expires_at.duration_since(now);
-    (left < ADMIN_TOKEN_EXPIRY_TOLD).then(|| Concern {
+    let name = &organization.name;
+    if left >= ADMIN_TOKEN_EXPIRY_TOLD {
+        return None;
+    }
+    Some(match left.is_positive() {
+        true => {
+            let happened = format!("the admin token of `{name}` expires in {}", until(expires_at.into(), now));
+            (General::AdminTokenEnds, happened)
+        }
+        false => {
+            let happened = format!("the admin token of `{name}` has expired: nothing can be issued or revoked");
+            (General::AdminTokenExpired, happened)
+        }
+    })
+}
+
+/// A credential that uses up its own margin (`Summary::is_near_its_deadline`).
+pub fn near_deadline(summary: &Summary, wake_at: Option<Timestamp>, now: Timestamp) -> Concern {
+    let (what, end) = match summary.margin() {
+        Some((_, end)) if end == summary.deadline_at => ("the last safe moment to have rotated", end),
+        _ => ("the end of the token that its places serve", summary.expires_at),
+    };
+    Concern {
         attention: None,
         place: None,
         since: None,
-        happened: match left.is_positive() {
-            true => format!("the admin token of `{}` expires in {}", organization.name, until(expires_at.into(), now)),
-            false => format!("the admin token of `{}` has expired: nothing can be issued or revoked", organization.name),
-        },
-        next: "reads its place again and again".to_owned(),
+        happened: format!("more than half of its margin is used up: {what} comes in {}", until(end, now)),
+        next: "tries at its next opportunity; from the deadline on, whatever schedule, window and limits say".to_owned(),
+        next_at: wake_at.filter(|at| *at > now),
+        remedy: "see what keeps it: `rotad status NAME` and `rotad history` say what was tried".to_owned(),
+    }
+}
+
+/// What can be said without the journal's record.
+pub fn by_summary(attention: Attention, summary: &Summary, now: Timestamp) -> Concern {
+    let (happened, next, remedy) = match summary.blocked.filter(|_| attention == Attention::Blocked) {
+        Some(reason) => (format!("blocked: {}", reason.as_str().replace('_', " ")), after_block(reason), remedy_of_block(reason)),
+        None => by_numbers(attention, summary, now),
+    };
+    Concern {
+        attention: Some(attention),
+        place: None,
+        since: None,
+        happened,
+        next: next.to_owned(),
         next_at: None,
-        remedy: "create a new one at MotherDuck and put it in its place; no restart is needed".to_owned(),
-    })
+        remedy: remedy.to_owned(),
+    }
 }

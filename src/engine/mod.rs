@@ -17,7 +17,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::{SignedDuration, Timestamp};
 use tracing::{error, info};
 
-pub use concern::{ADMIN_TOKEN_EXPIRY_TOLD, Concern, concerns, general_concerns, remedy_of_block, remedy_of_failure};
+pub use concern::{
+    ADMIN_TOKEN_EXPIRY_TOLD, Concern, General, by_summary, concerns, general_concerns, in_general, near_deadline,
+    remedy_of_block, remedy_of_failure,
+};
 pub use detail::{Delivered, Detail, PlaceLine, STEPS, StepLine, TokenEnd, TokenLine};
 pub use forecast::{Forecast, Step, forecast};
 pub use limits::BlastRadius;

@@ -53,6 +53,8 @@ catalogue! {
         "Attempts to revoke a token, and tokens that expired before they were revoked.";
     CLOCK_JUMPS = Counter "rotad_clock_jumps_total" []
         "Jumps of the wall clock by more than 60 seconds against the time since boot.";
+    WEBHOOK_MESSAGES = Counter "rotad_webhook_messages_total" ["outcome"]
+        "Messages to the webhook, `sent` or `failed`; what failed is told again.";
 
     PROVIDER_REQUEST_DURATION = Histogram "rotad_provider_request_duration_seconds" ["operation"]
         "Seconds that a request to MotherDuck's API took, failed ones included.";

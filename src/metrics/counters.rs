@@ -65,6 +65,14 @@ label!(
 );
 
 label!(
+    /// How a message to the webhook went.
+    WebhookOutcome {
+        Sent = "sent",
+        Failed = "failed",
+    }
+);
+
+label!(
     /// What is asked of a sink.
     SinkOperation {
         Read = "read",
@@ -113,6 +121,7 @@ pub struct Metrics {
     provider_requests: IntCounterVec,
     revocations: IntCounterVec,
     clock_jumps: IntCounter,
+    webhook_messages: IntCounterVec,
     provider_request_duration: HistogramVec,
     sink_request_duration: HistogramVec,
     journal_commit_duration: Histogram,
@@ -134,6 +143,7 @@ impl Metrics {
             provider_requests: counters(&registry, &catalogue::PROVIDER_REQUESTS)?,
             revocations: counters(&registry, &catalogue::REVOCATIONS)?,
             clock_jumps: registered(&registry, IntCounter::with_opts(options(&catalogue::CLOCK_JUMPS))?)?,
+            webhook_messages: counters(&registry, &catalogue::WEBHOOK_MESSAGES)?,
             provider_request_duration: histograms(&registry, &catalogue::PROVIDER_REQUEST_DURATION, PROVIDER_BUCKETS)?,
             sink_request_duration: histograms(&registry, &catalogue::SINK_REQUEST_DURATION, SINK_BUCKETS)?,
             journal_commit_duration: histogram(&registry, &catalogue::JOURNAL_COMMIT_DURATION, COMMIT_BUCKETS)?,
@@ -148,6 +158,7 @@ impl Metrics {
     fn create_every_series(&self) {
         each::<RotationOutcome>(|outcome| drop(self.rotations.with_label_values(&[outcome])));
         each::<RevocationOutcome>(|outcome| drop(self.revocations.with_label_values(&[outcome])));
+        each::<WebhookOutcome>(|outcome| drop(self.webhook_messages.with_label_values(&[outcome])));
         each::<Step>(|step| {
             Reason::ALL.iter().for_each(|reason| drop(self.step_failures.with_label_values(&[step, reason.as_str()])));
         });
@@ -227,6 +238,10 @@ impl Metrics {
 
     pub fn clock_jump(&self) {
         self.clock_jumps.inc();
+    }
+
+    pub fn webhook_message(&self, outcome: WebhookOutcome) {
+        self.webhook_messages.with_label_values(&[outcome.as_str()]).inc();
     }
 
     /// Appends all of it in Prometheus's text format, families in the order of their names.

@@ -7,5 +7,5 @@ pub mod catalogue;
 mod counters;
 mod exposition;
 
-pub use counters::{DeliveryOutcome, Metrics, RevocationOutcome, RotationOutcome, SinkOperation, Step, sink_of};
+pub use counters::{DeliveryOutcome, Metrics, RevocationOutcome, RotationOutcome, SinkOperation, Step, WebhookOutcome, sink_of};
 pub use exposition::{CONTENT_TYPE, Exposition};

@@ -45,6 +45,22 @@ impl Summary {
         ];
         reasons.into_iter().filter(move |(_, holds)| acted_on && *holds).map(|(attention, _)| attention)
     }
+
+    /// Its own margin, from and until when: from its due time to its deadline, or, while a new token is on its way and
+    /// nothing is due before the deadline, the life of the token that is still served. As the shipped recording rule
+    /// `rotad:credential_margin_used:ratio` has it.
+    pub fn margin(&self) -> Option<(At, At)> {
+        let spans = [(self.due_at, self.deadline_at), (self.last_success_at, self.expires_at)];
+        spans.into_iter().find(|(from, until)| from.millis().zip(until.millis()).is_some_and(|(from, until)| from < until))
+    }
+
+    /// Whether more than half of its margin is used up, as the shipped alert `RotadMarginLow` has it. Not of one that is
+    /// only observed.
+    pub fn is_near_its_deadline(&self, now: Timestamp) -> bool {
+        let used = |(from, until): (i64, i64)| (now.as_millisecond() - from).saturating_mul(2) > until - from;
+        let margin = self.margin().and_then(|(from, until)| from.millis().zip(until.millis()));
+        self.state != CredentialState::Observed && margin.is_some_and(used)
+    }
 }
 
 #[cfg(test)]
@@ -84,5 +100,19 @@ mod tests {
         assert_eq!(pressing.attention(at(0)).collect::<Vec<_>>(), Attention::ALL);
         let observed = Summary { state: CredentialState::Observed, ..pressing };
         assert_eq!(observed.attention(at(0)).count(), 0);
+    }
+
+    #[test]
+    fn half_of_the_margin_is_that_of_its_own_schedule() {
+        let organization = Board::new(Moment { wall: at(0), steady: Steady(0) }).organization("main");
+        let due = Summary { due_at: at(100).into(), deadline_at: at(200).into(), ..Summary::new(organization) };
+        assert_eq!([0, 150, 151].map(|second| due.is_near_its_deadline(at(second))), [false, false, true]);
+        let observed = Summary { state: CredentialState::Observed, ..due };
+        assert!(!observed.is_near_its_deadline(at(199)));
+        // On its way: due at the deadline, and measured by the token that is served.
+        let served = Summary { last_success_at: at(0).into(), expires_at: at(1000).into(), ..due };
+        let on_its_way = Summary { due_at: at(200).into(), ..served };
+        assert_eq!([151, 500, 501].map(|second| on_its_way.is_near_its_deadline(at(second))), [false, false, true]);
+        assert!(!Summary::new(organization).is_near_its_deadline(at(0)));
     }
 }

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::Auth;
 use super::wire::{Answer, Call, Trouble, Wire};
-use super::{Auth, files};
 use crate::rotation::{Failed, Reason};
 use crate::secret::{Secret, SecretSource, presentable};
 
@@ -133,12 +133,12 @@ pub(super) async fn log_in(wire: &Wire, auth: &Auth, unwrapped: &Unwrapping, dea
             by_body(wire, mount, &body, &[&secret_id], deadline).await
         }
         Auth::Kubernetes { mount, role, jwt } => {
-            let jwt = files::secret(&SecretSource::File(jwt.clone())).await?;
+            let jwt = SecretSource::File(jwt.clone()).read_word().await?;
             let body = json!({ "role": role, "jwt": jwt.expose() });
             by_body(wire, mount, &body, &[&jwt], deadline).await
         }
         Auth::Jwt { mount, role, token } => {
-            let jwt = files::secret(token).await?;
+            let jwt = token.read_word().await?;
             let body = match role {
                 Some(role) => json!({ "role": role, "jwt": jwt.expose() }),
                 None => json!({ "jwt": jwt.expose() }),
@@ -175,13 +175,13 @@ async fn by_body(
 
 /// A configured token is looked up, since nothing else tells how long it lives.
 async fn by_token(wire: &Wire, source: &SecretSource, deadline: Instant) -> Result<Session, Failed> {
-    let token = files::secret(source).await?;
+    let token = source.read_word().await?;
     let answer = wire.send(&Call::get("auth/token/lookup-self"), Some(&token), None, deadline).await;
     let answer = answer.map_err(Trouble::into_failed)?;
     match answer.status {
         200 => {}
         401 | 403 => {
-            let from = files::shown(source);
+            let from = source.to_string();
             let detail =
                 format!("the token from {from} expired or was revoked, or lacks `read` on `auth/token/lookup-self`; replace it");
             return Err(Failed::new(Reason::Unauthorized, detail));
@@ -222,7 +222,7 @@ impl Unwrapping {
     /// The secret id from its source, unwrapped first where the source holds a wrapping token:
     /// those begin with `hvs.` or `s.`, which a secret id that Vault made (a UUID) never does.
     async fn secret_id(&self, wire: &Wire, source: &SecretSource, deadline: Instant) -> Result<Secret, Failed> {
-        let found = files::secret(source).await?;
+        let found = source.read_word().await?;
         if !found.expose().starts_with("hvs.") && !found.expose().starts_with("s.") {
             return Ok(found);
         }
@@ -236,7 +236,7 @@ impl Unwrapping {
         let call = Call::post("sys/wrapping/unwrap", &json!({}));
         let answer = wire.send(&call, Some(&found), None, deadline).await.map_err(Trouble::into_failed)?;
         if !answer.is_success() {
-            let from = files::shown(source);
+            let from = source.to_string();
             let detail = format!(
                 "the wrapped secret id in {from} can't be unwrapped ({}): it expired, or was unwrapped before, perhaps by \
                  somebody else; put a new one there",

@@ -244,7 +244,7 @@ impl Store {
             files.certificates
         };
         if let Auth::Token(source @ SecretSource::File(_)) = &self.config.auth
-            && let (Some(session), Ok(token)) = (self.current(), files::secret(source).await)
+            && let (Some(session), Ok(token)) = (self.current(), source.read_word().await)
             && session.from_token != Some(token.fingerprint())
         {
             self.forget(&session);

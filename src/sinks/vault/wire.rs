@@ -10,10 +10,10 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::{Auth, Config, files};
+use super::{Auth, Config};
 use crate::json::Object;
 use crate::rotation::{Failed, Reason};
-use crate::secret::{Secret, presentable};
+use crate::secret::{Secret, presentable, read_file};
 
 /// For the connection alone, TLS included: a store that is up answers in well under a second.
 const CONNECT_LIMIT: Duration = Duration::from_secs(4);
@@ -356,7 +356,7 @@ fn retry_after(headers: &HeaderMap) -> Option<SignedDuration> {
 }
 
 async fn certificates(path: &std::path::Path) -> Result<Vec<reqwest::Certificate>, Failed> {
-    let pem = files::read(path).await?;
+    let pem = read_file(path).await?;
     match reqwest::Certificate::from_pem_bundle(&pem) {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
         _ => Err(Failed::new(Reason::Unsuitable, format!("`{}` holds no certificate in PEM form", path.display()))),
@@ -364,7 +364,7 @@ async fn certificates(path: &std::path::Path) -> Result<Vec<reqwest::Certificate
 }
 
 async fn identity(cert_file: &std::path::Path, key_file: &std::path::Path) -> Result<reqwest::Identity, Failed> {
-    let (cert, key) = (files::read(cert_file).await?, files::read(key_file).await?);
+    let (cert, key) = (read_file(cert_file).await?, read_file(key_file).await?);
     let mut pem = Zeroizing::new(Vec::with_capacity(cert.len() + key.len() + 1));
     pem.extend_from_slice(&cert);
     pem.push(b'\n');
