@@ -5,6 +5,7 @@ mod config;
 #[cfg(feature = "stand-in")]
 mod demo;
 mod detail;
+mod fleets;
 mod healthcheck;
 mod history;
 mod import;
