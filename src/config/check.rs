@@ -126,7 +126,14 @@ pub(super) fn fleets(
             sheet.error(span, message, "one place holds one token: `{account}` in the place keeps them apart");
         }
         let pattern = drafted.fleet.accounts.as_str();
-        let next = Taken { fleet, name: format!("{fleet}-{pattern}"), places: places(pattern), drafted };
+        let own = places(pattern);
+        let twice = own.iter().enumerate().filter(|(index, place)| own[..*index].iter().any(|before| overlap(before, place)));
+        for (index, place) in twice {
+            let message = format!("the fleet `{fleet}` may deliver to `{place}` twice");
+            let help = "one place holds one token: remove one of the two, or keep them apart by their folders";
+            sheet.error(&spans.deliveries[index], message, help);
+        }
+        let next = Taken { fleet, name: format!("{fleet}-{pattern}"), places: own, drafted };
         next.clashes_with_credentials(sheet, found, sinks);
         taken.iter().for_each(|before| next.clashes_with(sheet, before));
         taken.push(next);

@@ -31,6 +31,26 @@ pub(super) const FLEET_KEYS: &[&str] = &[
     "deliver",
 ];
 
+/// What is read: the keys of a credential that mean nothing to a fleet are refused with words of their own.
+const READ_KEYS: &[&str] = &[
+    "accounts",
+    "account",
+    "organization",
+    "token_type",
+    "every",
+    "cron",
+    "timezone",
+    "window",
+    "ttl",
+    "grace",
+    "verify",
+    "labels",
+    "mode",
+    "renamed_from",
+    "adopt",
+    "deliver",
+];
+
 /// A member's name is made of the fleet's and the account's, and has 63 characters.
 const NAME_MAX: usize = 32;
 /// Hexadecimal digits of a hash, where an account's name can't be part of a credential's.
@@ -109,7 +129,7 @@ pub(super) fn fleets<'d>(found: &[Entry<'d>], context: &Context<'d>, defaults: &
             context.sheet.error(&value.span, message, "write a table such as `[fleet.tenants]`");
             continue;
         };
-        let section = Section::new(context.sheet, table, label, name.span.clone(), FLEET_KEYS);
+        let section = Section::new(context.sheet, table, label, name.span.clone(), READ_KEYS);
         if let Some(fleet) = fleet(name, &section, context, defaults) {
             fleets.insert(Arc::from(name.value), fleet);
         }
@@ -126,6 +146,15 @@ fn fleet<'d>(name: &At<&'d str>, section: &Section<'d>, context: &Context<'d>, d
         }
         fits
     });
+    let mut fine = true;
+    for key in READ_KEYS.iter().filter(|key| !FLEET_KEYS.contains(key) && section.get(key).is_some()) {
+        let help = match *key {
+            "account" => "`accounts` is the pattern of its accounts' names",
+            _ => "it belongs to a credential of its own",
+        };
+        context.sheet.error(&section.key_span(key), format!("`{key}` means nothing to {}", section.label), help);
+        fine = false;
+    }
     let accounts = accounts(section);
     let draft = Draft::read(section, context);
     let label = At::new(section.label.clone(), section.span.clone());
@@ -133,7 +162,7 @@ fn fleet<'d>(name: &At<&'d str>, section: &Section<'d>, context: &Context<'d>, d
     let templates = templates.value.items.iter().map(|template| template.delivery.clone()).collect();
     let fleet = AccountFleet { accounts: accounts?, terms, templates };
     let sample = sample(named?, &fleet, context, spans)?;
-    Some(Drafted { fleet, sample })
+    fine.then_some(Drafted { fleet, sample })
 }
 
 /// A member as there may be one: what is wrong with its places is wrong with all.
