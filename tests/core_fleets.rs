@@ -163,7 +163,7 @@ proptest! {
             largest = largest.max(before.len());
             let change = see(&mut roll, now, shown.iter().copied());
             let shown = accounts(shown);
-            shown.iter().for_each(|account| drop(missing.remove(account)));
+            missing.retain(|account, _| !shown.contains(account));
             for account in &change.gone {
                 prop_assert!(!shown.contains(account), "{account} is there");
                 let since = missing.get(account).copied();

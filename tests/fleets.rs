@@ -182,7 +182,7 @@ fn a_list_that_fails_changes_nothing() {
     let mut rotad = scene.plain.rotad();
     scene.until_served(1..=2);
     scene.create(3);
-    scene.plain.misbehave(&json!({ "operation": "list_users", "status": 403, "times": 1000 }));
+    scene.plain.misbehave(&json!({ "operations": ["list_users"], "misbehaviour": { "status": { "status": 403 } } }));
     let answer = scene.sweep(&[]);
     assert!(answer.code == 1 && answer.err.contains("nothing was changed"), "{answer:?}");
     assert_eq!((scene.metric("accounts"), scene.metric("accounts_missing")), (Some(2.0), Some(0.0)));
