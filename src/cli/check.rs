@@ -9,9 +9,9 @@ use serde::Serialize;
 
 use super::{Ended, block_on, complain, load, offline_fleet, say, with_members};
 use crate::clock::Clock;
+use crate::config::Config;
 use crate::daemon::journal_path;
 use crate::engine::Roster;
-use crate::config::Config;
 use crate::fleet::{Fleet, rolls};
 use crate::motherduck::User;
 use crate::rotation::Failed;

@@ -96,7 +96,10 @@ pub fn told(lines: &[FleetLine]) -> String {
             let _ = writeln!(text, "  + {account}: gets its first token");
         }
         for account in missing {
-            let _ = writeln!(text, "  - {account}: not on MotherDuck's list; let go when it is missing for a minute, unless too many are");
+            let _ = writeln!(
+                text,
+                "  - {account}: not on MotherDuck's list; let go when it is missing for a minute, unless too many are"
+            );
         }
         for (account, why) in left_out {
             let _ = writeln!(text, "  ! {account}: can't be covered: {why}");

@@ -152,7 +152,8 @@ impl Taken<'_> {
     fn clashes_with_credentials(&self, sheet: &Sheet<'_>, found: &Found, sinks: &BTreeMap<Arc<str>, Sink>) {
         for (name, resolved) in found {
             if overlap(&self.name, name.as_str()) {
-                let message = format!("the credential `{name}` has a name that an account of the fleet `{}` may take", self.fleet);
+                let message =
+                    format!("the credential `{name}` has a name that an account of the fleet `{}` may take", self.fleet);
                 sheet.error(&resolved.spans.name, message, "choose another name for one of them");
             }
             for (delivery, span) in resolved.credential.deliveries.iter().zip(&resolved.spans.deliveries) {

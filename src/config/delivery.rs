@@ -400,7 +400,9 @@ impl Delivery {
     /// The same, whether the place can be or not.
     pub(super) fn spelled(&self, names: &Names<'_>) -> Self {
         let target = match &self.target {
-            Target::Aws(target) => Target::Aws(aws::Target { secret: fill(&target.secret, names), format: target.format.clone() }),
+            Target::Aws(target) => {
+                Target::Aws(aws::Target { secret: fill(&target.secret, names), format: target.format.clone() })
+            }
             Target::File(target) => {
                 let path = PathBuf::from(fill(&target.path.to_string_lossy(), names));
                 Target::File(file::Target { path, ..target.clone() })

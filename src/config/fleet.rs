@@ -89,7 +89,12 @@ impl AccountFleet {
     }
 
     /// The credential of one account, and its name; the error says why there can't be one.
-    fn member(&self, fleet: &Arc<str>, account: &Account, deployment: &Deployment) -> Result<(CredentialName, Credential), String> {
+    fn member(
+        &self,
+        fleet: &Arc<str>,
+        account: &Account,
+        deployment: &Deployment,
+    ) -> Result<(CredentialName, Credential), String> {
         if let Some(flaw) = flaw_of_account(account.as_str()) {
             return Err(format!("its name {flaw}"));
         }
@@ -115,7 +120,8 @@ fn member_name(fleet: &str, account: &Account) -> Result<CredentialName, String>
     if let Ok(name) = format!("{fleet}-{folded}").parse() {
         return Ok(name);
     }
-    let kept: String = folded.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').take(63 - NAME_MAX - HASH_DIGITS - 2).collect();
+    let kept: String =
+        folded.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').take(63 - NAME_MAX - HASH_DIGITS - 2).collect();
     let hash: String = Sha256::digest(&folded).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("{fleet}-{kept}-{}", &hash[..HASH_DIGITS]).parse().map_err(|error: crate::rotation::WordError| error.to_string())
 }

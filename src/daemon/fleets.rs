@@ -214,7 +214,9 @@ impl Daemon {
         let Some(token) = listed.admin_token else { return unheeded("the admin token changed meanwhile") };
         let is_proven = match timeout(LOOK_MAX, self.engine.watch_admin_token(organization, token)).await {
             Ok(Ok(is_proven)) => is_proven,
-            Ok(Err(_)) | Err(_) => return unheeded("whether the admin token is the one of before can't be read from the journal"),
+            Ok(Err(_)) | Err(_) => {
+                return unheeded("whether the admin token is the one of before can't be read from the journal");
+            }
         };
         let has_credentials = self.config().credentials.values().any(|credential| credential.terms.organization == *organization);
         if has_credentials && (!is_proven || self.engine.standings().is_suspect(organization)) {

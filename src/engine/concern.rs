@@ -309,7 +309,12 @@ pub fn of_fleet(fleet: &FleetSummary, now: Timestamp) -> Vec<Concern> {
     if let Some(reason) = failing.filter(|_| is_overdue) {
         let happened = format!("the accounts of the fleet `{name}` can't be listed (`{}`)", reason.as_str());
         let remedy = "the log says more; the admin token's user needs the privilege `member_management.view_all_members`";
-        concerns.push(about(*listed_at, happened, "leaves the accounts as they are, and lists again every minute", remedy.to_owned()));
+        concerns.push(about(
+            *listed_at,
+            happened,
+            "leaves the accounts as they are, and lists again every minute",
+            remedy.to_owned(),
+        ));
     }
     if *left_out > 0 {
         let happened = format!("{left_out} accounts that the pattern of the fleet `{name}` matches can't be covered");
