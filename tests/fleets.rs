@@ -182,15 +182,46 @@ fn a_list_that_fails_changes_nothing() {
     let mut rotad = scene.plain.rotad();
     scene.until_served(1..=2);
     scene.create(3);
-    scene.plain.misbehave(&json!({ "operations": ["list_users"], "misbehaviour": { "status": { "status": 403 } } }));
-    let answer = scene.sweep(&[]);
-    assert!(answer.code == 1 && answer.err.contains("nothing was changed"), "{answer:?}");
-    assert_eq!((scene.metric("accounts"), scene.metric("accounts_missing")), (Some(2.0), Some(0.0)));
+    let user = json!({ "id": "u1", "username": "tenant_3", "is_service_account": true, "is_deprovisioned": false });
+    let list = |users: &[&Value], total: usize| {
+        let text = json!({ "users": users, "total_count": total, "next_page_token": null }).to_string();
+        json!({ "body": { "status": 200, "content_type": "application/json", "text": text } })
+    };
+    let refused = json!({ "status": { "status": 403 } });
+    for (misbehaviour, why) in [(refused, "403"), (list(&[&user], 4), "4"), (list(&[], 0), "nobody is on it")] {
+        scene.plain.misbehave(&json!({ "operations": ["list_users"], "misbehaviour": misbehaviour }));
+        let answer = scene.sweep(&[]);
+        assert!(answer.code == 1 && answer.err.contains("nothing was changed") && answer.err.contains(why), "{answer:?}");
+        assert_eq!((scene.metric("accounts"), scene.metric("accounts_missing")), (Some(2.0), Some(0.0)), "{why}");
+        scene.plain.behave();
+    }
     assert!(scene.served(3).is_none());
-    scene.plain.behave();
     assert!(scene.sweep(&[]).out.contains("+ tenant_3"));
     scene.until_served([3]);
     let unknown = scene.plain.ask(&["sweep", "--fleet", "tenant"]);
     assert!(unknown.code == 1 && unknown.err.contains("no fleet of the running configuration is named `tenant`"), "{unknown:?}");
+    rotad.stop();
+}
+
+#[test]
+fn the_users_of_another_organization_neither_come_nor_let_anybody_go() {
+    let mut scene = Scene::new(2);
+    let mut rotad = scene.plain.rotad();
+    scene.until_served(1..=2);
+    rotad.stop();
+    scene.plain.become_another_organization();
+    scene.create(7);
+    // The address is another one, too.
+    let text = std::fs::read_to_string(scene.plain.path("rotad.toml")).unwrap();
+    let line = text.lines().find(|line| line.starts_with("api_url")).unwrap();
+    scene.plain.configure(&text.replace(line, &format!("api_url = \"{}\"", scene.plain.api())));
+    let mut rotad = scene.plain.rotad();
+    scene.plain.until("the daemon", || scene.plain.log().matches("address=").count() == 2);
+    for _ in 0..3 {
+        let answer = scene.sweep(&["--allow-gone"]);
+        assert!(answer.code == 1 && answer.err.contains("it may be another organization's"), "{answer:?}");
+    }
+    assert_eq!((scene.metric("accounts"), scene.metric("accounts_missing")), (Some(2.0), Some(0.0)));
+    assert!(scene.served(7).is_none());
     rotad.stop();
 }

@@ -227,3 +227,74 @@ impl Config {
         (config, left_out)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Unlooked, parse};
+
+    fn config() -> Config {
+        let text = r#"
+            deployment = "prod"
+            [organization.main]
+            admin_token = { env = "ROTAD_TEST" }
+            [sink.disk.file]
+            [credential.tenants-a-0]
+            account = "etl_prod"
+            deliver = [{ sink = "disk", path = "/run/etl" }]
+            [fleet.tenants]
+            accounts = "*"
+            labels = { team = "customers" }
+            deliver = [{ sink = "disk", path = "/run/{account}/{credential}" }]
+        "#;
+        parse(text, "rotad.toml", &Unlooked { now: jiff::Timestamp::UNIX_EPOCH }).unwrap()
+    }
+
+    fn with(accounts: &[&str]) -> (Config, Vec<LeftOut>) {
+        let accounts = accounts.iter().map(|name| Account::new(name)).collect();
+        config().with_members(&Members::from([(Arc::from("tenants"), accounts)]))
+    }
+
+    #[test]
+    fn a_member_is_a_credential_with_the_fleet_s_terms_and_its_own_place() {
+        let (config, left_out) = with(&["Tenant_7"]);
+        assert_eq!(left_out, []);
+        let member = &config.credentials[&"tenants-tenant_7".parse().unwrap()];
+        assert_eq!(member.account.as_str(), "Tenant_7");
+        assert_eq!(member.terms.labels["team"], "customers");
+        assert_eq!(member.deliveries[0].identity(&config.sinks), "file:/run/Tenant_7/tenants-tenant_7");
+        // Other accounts take the place of these, as often as one likes.
+        let (other, _) = config.with_members(&Members::new());
+        assert_eq!(other, self::config());
+    }
+
+    #[test]
+    fn a_name_that_does_not_fit_is_told_from_others_by_a_hash() {
+        let long = |end: &str| format!("tenant_{}_{end}", "x".repeat(80));
+        let (config, left_out) = with(&[&long("a"), &long("b"), "Müller_1", "Möller_1"]);
+        assert_eq!(left_out, []);
+        assert_eq!(config.credentials.len(), 5, "{:?}", config.credentials.keys());
+        let (again, _) = with(&["MÜLLER_1"]);
+        assert!(again.credentials.keys().all(|name| config.credentials.contains_key(name)), "{:?}", again.credentials.keys());
+    }
+
+    #[test]
+    fn what_the_api_would_refuse_or_a_place_can_t_be_is_left_out_alone() {
+        let (config, left_out) = with(&["../../etc", "a-b", "ab", "fine_1"]);
+        // The pattern matches none but letters, digits and `_`; a name of two is too short.
+        assert_eq!(left_out.iter().map(|left_out| left_out.account.as_str()).collect::<Vec<_>>(), ["ab"]);
+        assert!(left_out[0].why.contains("2 characters"), "{left_out:?}");
+        assert_eq!(config.credentials.len(), 2);
+        let (_, left_out) = with(&[&"x".repeat(255)]);
+        assert_eq!(left_out, [], "a folder's name has 255 bytes");
+    }
+
+    #[test]
+    fn the_default_limits_grow_with_the_members() {
+        let names: Vec<String> = (0..1000).map(|number| format!("tenant_{number}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let (config, _) = with(&names);
+        assert_eq!(config.limits.rotations_per_minute.get(), 21);
+        assert_eq!(config.with_members(&Members::new()).0.limits.rotations_per_minute.get(), 10);
+    }
+}
