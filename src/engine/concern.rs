@@ -7,7 +7,9 @@ use serde::Serialize;
 
 use super::summary::{provider_failures, troubles};
 use crate::rotation::{Adoption, Blocked, Credential, DeliveryId, Policy, Reason, TokenId, Trouble};
-use crate::snapshot::{At, Attention, FleetSummary, FreezeReason, JournalState, Label, Organization, Snapshot, Summary, label, span, until};
+use crate::snapshot::{
+    At, Attention, FleetSummary, FreezeReason, JournalState, Label, Organization, Snapshot, Summary, label, span, until,
+};
 
 /// How long before its expiry an admin token is told of: as the shipped alert has it.
 pub const ADMIN_TOKEN_EXPIRY_TOLD: jiff::SignedDuration = jiff::SignedDuration::from_hours(14 * 24);
