@@ -90,9 +90,11 @@ impl Daemon {
         let journal = open_journal(&config, &clock, &metrics)?;
         fail_point::pass(Point::JournalOpened);
         let (written, rolls) = (config.clone(), rolls::load(journal.as_ref(), &config).await?);
-        let (config, left_out) = config.with_members(&rolls::members(&rolls));
-        let (config, before) = (Arc::new(config), fleet);
-        let fleet = Arc::new(Fleet::open(config.clone(), &surroundings, Some(&before)).await.map_err(anyhow::Error::msg)?);
+        let (config, left_out) = rolls::complete(&config, &rolls::members(&rolls));
+        let fleet = match Arc::ptr_eq(&config, &written) {
+            true => fleet,
+            false => Arc::new(Fleet::open(config.clone(), &surroundings, Some(&fleet)).await.map_err(anyhow::Error::msg)?),
+        };
         resume_clock(journal.as_ref(), &clock).await?;
         board.journal(JournalState::Writable);
         let limits = BlastRadius::new(config.limits.rotations_per_minute.get(), config.limits.revocations_per_minute.get());
@@ -226,7 +228,8 @@ impl Daemon {
 
     async fn try_reload(&mut self, config: Config, automatic: bool) -> anyhow::Result<()> {
         let rolls = rolls::load(self.engine.journal.as_ref(), &config).await.context("the journal can't be read")?;
-        let (complete, left_out) = config.with_members(&rolls::members(&rolls));
+        let config = Arc::new(config);
+        let (complete, left_out) = rolls::complete(&config, &rolls::members(&rolls));
         let diff = self.config().diff(&complete);
         if automatic {
             diff.check_automatic().context("confirm it with SIGHUP")?;
@@ -236,7 +239,7 @@ impl Daemon {
             anyhow::bail!("`[{section}]` changed: that needs a restart, and nothing of the new configuration is taken before");
         }
         self.put_in_force(complete).await?;
-        self.written = Arc::new(config);
+        self.written = config;
         self.fleets.configured(rolls);
         self.tell_left_out(left_out);
         self.surroundings.board.configuration_loaded(self.surroundings.clock.now().wall);
@@ -246,8 +249,7 @@ impl Daemon {
     }
 
     /// Takes a configuration with the members of its fleets; what ran goes on where it can't be.
-    async fn put_in_force(&mut self, complete: Config) -> anyhow::Result<()> {
-        let config = Arc::new(complete);
+    async fn put_in_force(&mut self, config: Arc<Config>) -> anyhow::Result<()> {
         let fleet = Fleet::open(config.clone(), &self.surroundings, Some(&self.fleet)).await.map_err(anyhow::Error::msg)?;
         self.fleet = Arc::new(fleet);
         self.engine.limits().resize(config.limits.rotations_per_minute.get(), config.limits.revocations_per_minute.get());

@@ -231,7 +231,7 @@ impl Daemon {
         if members == self.fleets.in_force {
             return Ok(());
         }
-        let (complete, left_out) = self.written.with_members(&members);
+        let (complete, left_out) = rolls::complete(&self.written, &members);
         if let Err(problem) = self.put_in_force(complete).await {
             error!("the fleets' accounts can't be put in force, it is tried again with the next list: {problem:#}");
             return Err(problem);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tracing::error;
 
-use crate::config::{Config, Members};
+use crate::config::{Config, LeftOut, Members};
 use crate::journal::{Journal, JournalError};
 use crate::motherduck::User;
 use crate::rotation::{Account, Roll};
@@ -52,6 +52,16 @@ pub async fn save(journal: &dyn Journal, config: &Config, fleet: &str, roll: &Ro
 /// Who is covered.
 pub fn members(rolls: &Rolls) -> Members {
     rolls.iter().map(|(fleet, roll)| (fleet.clone(), roll.accounts().cloned().collect())).collect()
+}
+
+/// The configuration with these accounts, and which of them can't be covered. Without fleets it is the same one: 100,000
+/// credentials are in memory once.
+pub fn complete(config: &Arc<Config>, members: &Members) -> (Arc<Config>, Vec<LeftOut>) {
+    if config.fleets.is_empty() {
+        return (config.clone(), Vec::new());
+    }
+    let (complete, left_out) = config.with_members(members);
+    (Arc::new(complete), left_out)
 }
 
 /// The users that a fleet covers: service accounts that can be used and that its pattern matches.
