@@ -1,6 +1,8 @@
 //! The daemon, put together: journal, engine, scheduler and web server of one configuration, and
 //! what changes while it runs.
 
+mod fleets;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -15,12 +17,12 @@ use tracing::{debug, error, info, warn};
 
 use crate::clock::Clock;
 use crate::config::{Config, Journal as JournalPlace};
-use crate::control::{self, Asked, OrderRequest, Taken};
+use crate::control::{self, Asked, Done, OrderRequest, Taken};
 use crate::engine::{
     ADMIN_TOKEN_EXPIRY_TOLD, BlastRadius, Engine, Handle, Ordered, Parts, Roster, Scheduler, Witness, kernel_random,
 };
 use crate::fail_point::{self, Point};
-use crate::fleet::{Fleet, Surroundings};
+use crate::fleet::{Fleet, Surroundings, rolls};
 use crate::journal::{CLOCK_MARK, Journal, SqliteJournal};
 use crate::metrics::Metrics;
 use crate::rotation::Moment;
@@ -33,8 +35,21 @@ const CLOSE_MAX: Duration = Duration::from_secs(2);
 /// How often `Daemon::look_after` is to be called: an unwritable journal and a new admin token are noticed within it.
 pub const LOOK_EVERY: Duration = Duration::from_secs(10);
 
+pub use fleets::Listed;
+
+/// What `Daemon::next` brings.
+pub enum News {
+    /// A command from the control socket.
+    Asked(Asked),
+    /// A list of an organization's users, for `Daemon::take_list`.
+    Listed(Listed),
+}
+
 /// A running daemon.
 pub struct Daemon {
+    /// The configuration as it is written: `fleet` has the members of its fleets, too.
+    written: Arc<Config>,
+    fleets: fleets::Fleets,
     fleet: Arc<Fleet>,
     /// The same, for whoever watches.
     shown: watch::Sender<Arc<Fleet>>,
@@ -74,6 +89,12 @@ impl Daemon {
         let fleet = Arc::new(Fleet::open(config.clone(), &surroundings, None).await.map_err(anyhow::Error::msg)?);
         let journal = open_journal(&config, &clock, &metrics)?;
         fail_point::pass(Point::JournalOpened);
+        let (written, rolls) = (config.clone(), rolls::load(journal.as_ref(), &config).await?);
+        let (config, left_out) = rolls::complete(&config, &rolls::members(&rolls));
+        let fleet = match Arc::ptr_eq(&config, &written) {
+            true => fleet,
+            false => Arc::new(Fleet::open(config.clone(), &surroundings, Some(&fleet)).await.map_err(anyhow::Error::msg)?),
+        };
         resume_clock(journal.as_ref(), &clock).await?;
         board.journal(JournalState::Writable);
         let limits = BlastRadius::new(config.limits.rotations_per_minute.get(), config.limits.revocations_per_minute.get());
@@ -106,6 +127,8 @@ impl Daemon {
         let scheduler = tokio::spawn(scheduler.run(stopped));
         let (pruned_at, expiry_told) = (None, BTreeMap::new());
         let mut daemon = Self {
+            written,
+            fleets: fleets::Fleets::new(rolls),
             fleet,
             shown,
             engine,
@@ -121,6 +144,7 @@ impl Daemon {
             pruned_at,
             expiry_told,
         };
+        daemon.tell_left_out(left_out);
         daemon.look_after().await;
         Ok(daemon)
     }
@@ -139,14 +163,20 @@ impl Daemon {
         self.fleet.config()
     }
 
-    /// The next command from the control socket; never, where there is none.
-    pub async fn asked(&mut self) -> Asked {
-        match &mut self.asked {
-            Some(asked) => match asked.recv().await {
-                Some(asked) => asked,
+    /// The next command from the control socket, or the next list of users.
+    pub async fn next(&mut self) -> News {
+        let asked = async {
+            match &mut self.asked {
+                Some(asked) => match asked.recv().await {
+                    Some(asked) => asked,
+                    None => std::future::pending().await,
+                },
                 None => std::future::pending().await,
-            },
-            None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            asked = asked => News::Asked(asked),
+            listed = self.fleets.listed() => News::Listed(listed),
         }
     }
 
@@ -175,7 +205,7 @@ impl Daemon {
                 let refusal = answered.await.unwrap_or_else(|_| unrecorded()).err();
                 credentials.push(Taken { credential, refusal });
             }
-            let _ = answer.send(Ok(credentials));
+            let _ = answer.send(Ok(Done { credentials, fleet: None }));
         });
     }
 
@@ -197,7 +227,10 @@ impl Daemon {
     }
 
     async fn try_reload(&mut self, config: Config, automatic: bool) -> anyhow::Result<()> {
-        let diff = self.config().diff(&config);
+        let rolls = rolls::load(self.engine.journal.as_ref(), &config).await.context("the journal can't be read")?;
+        let config = Arc::new(config);
+        let (complete, left_out) = rolls::complete(&config, &rolls::members(&rolls));
+        let diff = self.config().diff(&complete);
         if automatic {
             diff.check_automatic().context("confirm it with SIGHUP")?;
         }
@@ -205,20 +238,28 @@ impl Daemon {
         if let Some(section) = diff.sections.iter().find(|section| lasting.contains(section)) {
             anyhow::bail!("`[{section}]` changed: that needs a restart, and nothing of the new configuration is taken before");
         }
-        let config = Arc::new(config);
-        let fleet = Fleet::open(config.clone(), &self.surroundings, Some(&self.fleet)).await.map_err(anyhow::Error::msg)?;
-        self.fleet = Arc::new(fleet);
-        self.engine.limits().resize(config.limits.rotations_per_minute.get(), config.limits.revocations_per_minute.get());
-        self.shown.send_replace(self.fleet.clone());
-        self.handle.reload(self.fleet.clone()).await;
+        self.put_in_force(complete).await?;
+        self.written = config;
+        self.fleets.configured(rolls);
+        self.tell_left_out(left_out);
         self.surroundings.board.configuration_loaded(self.surroundings.clock.now().wall);
         let (added, changed, removed) = (diff.added.len(), diff.changed.len(), diff.removed.len());
         info!(added, changed, removed, renamed = diff.renamed.len(), "the new configuration is in force");
         Ok(())
     }
 
+    /// Takes a configuration with the members of its fleets; what ran goes on where it can't be.
+    async fn put_in_force(&mut self, config: Arc<Config>) -> anyhow::Result<()> {
+        let fleet = Fleet::open(config.clone(), &self.surroundings, Some(&self.fleet)).await.map_err(anyhow::Error::msg)?;
+        self.fleet = Arc::new(fleet);
+        self.engine.limits().resize(config.limits.rotations_per_minute.get(), config.limits.revocations_per_minute.get());
+        self.shown.send_replace(self.fleet.clone());
+        self.handle.reload(self.fleet.clone()).await;
+        Ok(())
+    }
+
     /// What has to be looked at now and then: whether the journal can be written again, whether an
-    /// admin token is another one, old history. To be called every few seconds; a disk that hangs
+    /// admin token is another one, who the fleets' accounts are, old history. To be called every few seconds; a disk that hangs
     /// does not hold up the caller for longer than `LOOK_MAX`.
     pub async fn look_after(&mut self) {
         if tokio::time::timeout(LOOK_MAX, self.look_after_unbounded()).await.is_err() {
@@ -235,6 +276,7 @@ impl Daemon {
             return;
         }
         watch_admin_tokens(&self.engine, &self.fleet).await;
+        self.list_fleets();
         self.tell_admin_tokens_expiry().await;
         let now = self.surroundings.clock.now().wall;
         if self.pruned_at.is_none_or(|at| now.duration_since(at) > SignedDuration::from_hours(24)) {

@@ -1,5 +1,7 @@
 //! The configured fleet: from the configuration to what the engine works with.
 
+pub mod rolls;
+
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;

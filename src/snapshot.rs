@@ -5,6 +5,7 @@
 //! secret value has a way in.
 
 mod attention;
+mod fleet;
 pub mod schema;
 mod summary;
 mod told;
@@ -20,6 +21,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 pub use attention::Attention;
+pub use fleet::FleetSummary;
 pub(crate) use summary::label;
 pub use summary::{At, CredentialState, FreezeReason, Label, OrganizationIndex, SinkCounts, Summary, TokenCounts, TokenPhase};
 pub use told::{span, until};
@@ -149,6 +151,7 @@ pub struct Snapshot {
     /// 1 for each reason for which revocations are frozen.
     pub revocations_frozen: Tally<FreezeReason>,
     pub organizations: Vec<Organization>,
+    pub fleets: Vec<FleetSummary>,
     pub credentials: Tally<CredentialState>,
     pub blocked: Tally<Blocked>,
     pub tokens: Tally<TokenPhase>,
@@ -177,6 +180,7 @@ pub struct Board {
     started: Moment,
     credentials: RwLock<BTreeMap<CredentialName, Summary>>,
     organizations: RwLock<Vec<(Arc<str>, At)>>,
+    fleets: RwLock<Vec<FleetSummary>>,
     heartbeat: RwLock<Moment>,
     shared: RwLock<Shared>,
 }
@@ -203,6 +207,7 @@ impl Board {
             started,
             credentials: RwLock::default(),
             organizations: RwLock::default(),
+            fleets: RwLock::default(),
             heartbeat: RwLock::new(started),
             shared: RwLock::new(shared),
         }
@@ -270,6 +275,11 @@ impl Board {
         if let Some((_, expires_at)) = write(&self.organizations).get_mut(usize::from(organization.0)) {
             *expires_at = at.into();
         }
+    }
+
+    /// How it stands with every configured fleet.
+    pub fn fleets(&self, fleets: Vec<FleetSummary>) {
+        *write(&self.fleets) = fleets;
     }
 
     /// The scheduler is alive.
@@ -376,6 +386,7 @@ impl Board {
             clock_skew_millis: shared.clock_skew_millis,
             revocations_frozen: shared.frozen,
             organizations,
+            fleets: read(&self.fleets).clone(),
             credentials: Tally::default(),
             blocked: Tally::default(),
             tokens: Tally::default(),

@@ -12,8 +12,8 @@ use std::path::Path;
 use jiff::{SignedDuration, Timestamp};
 use rig::{Rig, place, secs, wall};
 use rotad::engine::{Concern, concerns, general_concerns, summarize};
-use rotad::rotation::{Backoff, Block, Blocked, Credential, Failed, Moment, Order, Reason, Steady, Trouble};
-use rotad::snapshot::{Attention, Board, FreezeReason, JournalState, Label, Summary, span};
+use rotad::rotation::{Backoff, Block, Blocked, Credential, Failed, Moment, Order, Reason, Roll, Steady, Trouble};
+use rotad::snapshot::{At, Attention, Board, FleetSummary, FreezeReason, JournalState, Label, Summary, span};
 
 const PLACE: &str = "vault:https://v/secret/etl#token";
 
@@ -124,6 +124,22 @@ fn of_everything() -> Vec<(String, Concern)> {
         expiring.admin_token_expires(expiring.organization("main"), Some(now() + secs(left)));
         add(heading.to_owned(), &expiring);
     }
+    let listed_at = At::from(now() - secs(60));
+    let calm = FleetSummary { listed_at, ..FleetSummary::new(&"tenants".into(), &Roll::default()) };
+    let mut fleet = |heading: &str, changed: FleetSummary| {
+        let board = board();
+        board.fleets(vec![calm.clone(), changed]);
+        add(format!("a fleet, {heading}"), &board);
+    };
+    let many = FleetSummary { accounts: 40, missing: 5, may_go: Some(4), refused_since: wall(0).into(), ..calm.clone() };
+    fleet("too many gone at once", many);
+    let failing = FleetSummary { failing: Some(Reason::Forbidden), ..calm.clone() };
+    fleet("not listed for long", FleetSummary { listed_at: (now() - secs(16 * 60)).into(), ..failing.clone() });
+    fleet("never listed", FleetSummary { listed_at: At::UNKNOWN, ..failing.clone() });
+    fleet("accounts left out", FleetSummary { left_out: 2, ..calm.clone() });
+    let briefly = board();
+    briefly.fleets(vec![failing]);
+    assert_eq!(taken(&briefly), [], "a list that failed once is nobody's concern");
     found
 }
 

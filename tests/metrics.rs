@@ -14,7 +14,7 @@ use rotad::metrics::{
 use rotad::motherduck::{Code, Observer, Operation};
 use rotad::rotation::{Blocked, CredentialName, DeliveryId, Entry, Happened, Moment, Reason, Steady};
 use rotad::sinks::Kind;
-use rotad::snapshot::{At, Board, CredentialState, FreezeReason, JournalState, SinkCounts, Summary, TokenCounts};
+use rotad::snapshot::{At, Board, CredentialState, FleetSummary, FreezeReason, JournalState, SinkCounts, Summary, TokenCounts};
 
 /// The names and labels that dashboards and alerts rely on, as the design promises them. They are
 /// spelled out here a second time, so that renaming one in the code alone is noticed.
@@ -53,6 +53,10 @@ const PROMISED: &[&str] = &[
     "rotad_clock_skew_seconds",
     "rotad_survival_deadline_timestamp_seconds",
     "rotad_admin_token_expiry_timestamp_seconds{organization}",
+    "rotad_fleet_accounts{fleet}",
+    "rotad_fleet_accounts_missing{fleet}",
+    "rotad_fleet_letting_go_refused{fleet}",
+    "rotad_fleet_list_last_success_timestamp_seconds{fleet}",
     "rotad_sweep_last_success_timestamp_seconds{organization}",
     "rotad_scheduler_heartbeat_timestamp_seconds",
     "rotad_config_last_reload_successful",
@@ -111,6 +115,16 @@ fn full_board() -> Arc<Board> {
         ..Summary::new(main)
     };
     board.put(&name("reports"), reports);
+    board.fleets(vec![FleetSummary {
+        name: "tenants".into(),
+        accounts: 40,
+        missing: 5,
+        left_out: 1,
+        refused_since: at(20),
+        may_go: Some(4),
+        listed_at: at(70),
+        failing: None,
+    }]);
     Arc::new(board)
 }
 

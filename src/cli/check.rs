@@ -7,11 +7,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Ended, block_on, complain, load, offline_fleet, say};
+use super::{Ended, block_on, complain, load, offline_fleet, say, with_members};
 use crate::clock::Clock;
+use crate::config::Config;
 use crate::daemon::journal_path;
 use crate::engine::Roster;
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, rolls};
+use crate::motherduck::User;
+use crate::rotation::Failed;
 use crate::sinks::Finding;
 
 /// Places that are probed at once.
@@ -46,17 +49,18 @@ struct Probe {
 pub fn run(path: &Path, arguments: &Arguments) -> Result<(), Ended> {
     let config = load(path)?;
     config.warnings.iter().for_each(|warning| complain(&warning.to_string()));
-    let (credentials, warnings) = (config.credentials.len(), config.warnings.len());
+    let (credentials, fleets, warnings) = (config.credentials.len(), config.fleets.len(), config.warnings.len());
     let probes = block_on(async {
+        let config = if arguments.online { with_members(config).await? } else { config };
         let fleet = offline_fleet(config, Arc::new(Clock::new())).await?;
         anyhow::Ok(if arguments.online { probe(&fleet).await } else { Vec::new() })
     })??;
     let wrong = probes.iter().filter(|probe| probe.outcome == Outcome::Wrong).count();
     if arguments.json {
-        let report = serde_json::json!({ "credentials": credentials, "warnings": warnings, "probes": probes });
+        let report = serde_json::json!({ "credentials": credentials, "fleets": fleets, "warnings": warnings, "probes": probes });
         say(&(serde_json::to_string_pretty(&report)? + "\n"));
     } else {
-        say(&report(path, credentials, warnings, &probes));
+        say(&report(path, credentials, fleets, warnings, &probes));
     }
     if wrong > 0 {
         return Err(Ended::Failed(anyhow::anyhow!("{wrong} of {} probes failed", probes.len())));
@@ -64,10 +68,11 @@ pub fn run(path: &Path, arguments: &Arguments) -> Result<(), Ended> {
     Ok(())
 }
 
-fn report(path: &Path, credentials: usize, warnings: usize, probes: &[Probe]) -> String {
+fn report(path: &Path, credentials: usize, fleets: usize, warnings: usize, probes: &[Probe]) -> String {
     let plural = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
-    let mut text =
-        format!("`{}` is right: {}, {}\n", path.display(), plural(credentials, "credential"), plural(warnings, "warning"));
+    let fleets = if fleets == 0 { String::new() } else { format!("{}, ", plural(fleets, "fleet")) };
+    let (credentials, warnings) = (plural(credentials, "credential"), plural(warnings, "warning"));
+    let mut text = format!("`{}` is right: {credentials}, {fleets}{warnings}\n", path.display());
     for probe in probes {
         let mark = match probe.outcome {
             Outcome::Fine => "works",
@@ -82,6 +87,9 @@ fn report(path: &Path, credentials: usize, warnings: usize, probes: &[Probe]) ->
 async fn probe(fleet: &Fleet) -> Vec<Probe> {
     let mut probes = vec![probe_journal(fleet)];
     for (name, client) in fleet.clients() {
+        if fleet.config().fleets.values().any(|block| block.terms.organization == *name) {
+            probes.push(probe_users(fleet.config(), name, client.users().await));
+        }
         let account = fleet.config().credentials.values().find(|credential| credential.terms.organization == *name);
         let Some(account) = account.map(|credential| credential.account.clone()) else { continue };
         let what = format!("organization `{name}`");
@@ -96,6 +104,20 @@ async fn probe(fleet: &Fleet) -> Vec<Probe> {
     }
     probes.extend(probe_places(fleet).await);
     probes
+}
+
+/// Whom the fleets of an organization would cover.
+fn probe_users(config: &Config, organization: &str, users: Result<Vec<User>, Failed>) -> Probe {
+    let what = format!("organization `{organization}`");
+    match users {
+        Err(failed) => Probe { what, outcome: Outcome::Wrong, detail: failed.to_string() },
+        Ok(users) => {
+            let fleets = config.fleets.iter().filter(|(_, block)| *block.terms.organization == *organization);
+            let covers = fleets.map(|(name, _)| format!("fleet `{name}` covers {}", rolls::matching(config, name, &users).len()));
+            let detail = format!("it lists {} users: {}", users.len(), covers.collect::<Vec<_>>().join(", "));
+            Probe { what, outcome: Outcome::Fine, detail }
+        }
+    }
 }
 
 /// An admin token that has expired is refused by the API, which another probe tells.

@@ -5,6 +5,7 @@ mod config;
 #[cfg(feature = "stand-in")]
 mod demo;
 mod detail;
+mod fleets;
 mod healthcheck;
 mod history;
 mod import;
@@ -26,7 +27,9 @@ use clap::{Parser, Subcommand};
 
 use crate::clock::Clock;
 use crate::config::{self as configuration, Config, System, Unlooked};
-use crate::fleet::{Fleet, Surroundings};
+use crate::daemon::journal_path;
+use crate::fleet::{Fleet, Surroundings, rolls};
+use crate::journal::SqliteJournal;
 use crate::logging::{self, Format};
 use crate::metrics::Metrics;
 use crate::rotation::Order;
@@ -85,8 +88,8 @@ enum Command {
     Pause(order::Pause),
     /// End a pause, overwrite what was rolled back, and try again now what waits
     Resume(order::For),
-    /// Compare MotherDuck's list, the places and the journal now
-    Sweep(order::For),
+    /// Compare MotherDuck's list, the places and the journal now; with `--fleet`, list a fleet's accounts now
+    Sweep(order::Sweep),
     /// Wait no longer for tokens that a place may serve which is not configured any more
     Forget(order::Forget),
     /// Revoke a token by its id
@@ -169,7 +172,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Ended> {
         Command::Panic(arguments) => order::panic(&config, &arguments),
         Command::Pause(arguments) => order::pause(&config, &arguments),
         Command::Resume(which) => order::simple(&config, &which, Order::Resume),
-        Command::Sweep(which) => order::simple(&config, &which, Order::Sweep),
+        Command::Sweep(arguments) => order::sweep(&config, &arguments),
         Command::Forget(arguments) => order::forget(&config, &arguments),
         Command::Revoke(arguments) => order::revoke(&config, &arguments),
         Command::Reload => order::reload(&config),
@@ -196,6 +199,16 @@ fn load(path: &Path) -> Result<Config, Ended> {
 fn load_without_secrets(path: &Path) -> Result<Config, Ended> {
     let world = Unlooked { now: Clock::new().now().wall };
     configuration::load(path, &world).map_err(|problems| Ended::Misused(problems.to_string()))
+}
+
+/// The configuration with the accounts of its fleets, as the journal knows them.
+async fn with_members(config: Config) -> anyhow::Result<Config> {
+    let path = journal_path(&config)?;
+    if config.fleets.is_empty() || !path.exists() {
+        return Ok(config);
+    }
+    let rolls = rolls::load(&SqliteJournal::open_read_only(path)?, &config).await?;
+    Ok(config.with_members(&rolls::members(&rolls)).0)
 }
 
 /// The configured fleet for commands that only look.

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::watch::{self, Goal};
-use super::{Ended, block_on, complain, load_without_secrets, offline_fleet, say};
+use super::{Ended, block_on, complain, load_without_secrets, offline_fleet, say, with_members};
 use crate::clock::Clock;
 use crate::config::{Config, parse_duration};
-use crate::control::{Client, OrderRequest, Selection, Taken, Unanswered};
+use crate::control::{Client, FleetChange, FleetRequest, OrderRequest, Selection, Taken, Unanswered};
 use crate::engine::Roster;
-use crate::rotation::{CredentialName, DeliveryId, Order, TokenId};
+use crate::rotation::{CredentialName, DeliveryId, Order, Refusal, TokenId};
 
 /// For which credentials.
 #[derive(Debug, Default, clap::Args)]
@@ -80,6 +80,18 @@ pub struct Panic {
 }
 
 #[derive(Debug, clap::Args)]
+pub struct Sweep {
+    #[command(flatten)]
+    which: For,
+    /// List the accounts of this fleet of the configuration
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["names", "labels", "account", "all"])]
+    fleet: Option<String>,
+    /// Those that are gone from MotherDuck's list were deleted, however many: let go of them
+    #[arg(long, requires = "fleet")]
+    allow_gone: bool,
+}
+
+#[derive(Debug, clap::Args)]
 pub struct Pause {
     #[command(flatten)]
     which: For,
@@ -130,7 +142,7 @@ pub struct Revoke {
 }
 
 pub fn rotate(path: &Path, arguments: &Rotate) -> Result<(), Ended> {
-    let config = load_without_secrets(path)?;
+    let config = block_on(with_members(load_without_secrets(path)?))??;
     let selection = arguments.which.selection();
     if arguments.revoke_now {
         let names = selection.resolve(&config).map_err(misused)?;
@@ -172,6 +184,31 @@ pub fn simple(path: &Path, which: &For, order: Order) -> Result<(), Ended> {
     give(&config, OrderRequest { selection: which.selection(), order }, which.json, None)
 }
 
+pub fn sweep(path: &Path, arguments: &Sweep) -> Result<(), Ended> {
+    let Some(fleet) = &arguments.fleet else { return simple(path, &arguments.which, Order::Sweep) };
+    let client = client(&load_without_secrets(path)?)?;
+    let request = FleetRequest { fleet: fleet.clone(), allow_gone: arguments.allow_gone };
+    let change = block_on(client.sweep_fleet(&request))?.map_err(ended)?;
+    say(&if arguments.which.json { serde_json::to_string_pretty(&change)? + "\n" } else { told_fleet(fleet, &change) });
+    match change.refusal {
+        None => Ok(()),
+        Some(Refusal { missing, accounts, allowed, .. }) => Err(Ended::Failed(anyhow::anyhow!(
+            "{missing} of {accounts} accounts are gone from the list, and {allowed} may go at once, not all of them: none is let go; \
+             `--allow-gone` if they were deleted"
+        ))),
+    }
+}
+
+/// What a list changed at a fleet.
+fn told_fleet(fleet: &str, change: &FleetChange) -> String {
+    let FleetChange { accounts, come, gone, missing, refusal: _ } = change;
+    let mut text = format!("`{fleet}` covers {accounts} accounts\n");
+    come.iter().for_each(|account| text.push_str(&format!("+ {account}: gets its first token, under the limits\n")));
+    gone.iter().for_each(|account| text.push_str(&format!("- {account}: let go, its tokens are left to expire\n")));
+    missing.iter().for_each(|account| text.push_str(&format!("? {account}: not on the list\n")));
+    text
+}
+
 pub fn forget(path: &Path, arguments: &Forget) -> Result<(), Ended> {
     let config = load_without_secrets(path)?;
     let order = Order::Forget { place: DeliveryId::new(&arguments.place) };
@@ -179,7 +216,7 @@ pub fn forget(path: &Path, arguments: &Forget) -> Result<(), Ended> {
 }
 
 pub fn revoke(path: &Path, arguments: &Revoke) -> Result<(), Ended> {
-    let config = load_without_secrets(path)?;
+    let config = block_on(with_members(load_without_secrets(path)?))??;
     let token = TokenId(arguments.token.clone());
     let name = match &arguments.credential {
         Some(name) => name.clone(),

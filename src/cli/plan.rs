@@ -9,7 +9,8 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::{Ended, block_on, load, offline_fleet, say};
+use super::fleets::{self, FleetLine};
+use super::{Ended, block_on, load, offline_fleet, say, with_members};
 use crate::clock::Clock;
 use crate::config::{self, Config, Diff, parse_duration};
 use crate::control::Selection;
@@ -42,6 +43,7 @@ pub struct Arguments {
 struct Plan {
     taken_at: Timestamp,
     until: Option<Timestamp>,
+    fleets: Vec<FleetLine>,
     credentials: Vec<Line>,
     load: Load,
 }
@@ -138,15 +140,20 @@ impl Asked {
 pub fn run(path: &Path, arguments: &Arguments) -> Result<(), Ended> {
     let config = load(path)?;
     if let Some(other) = &arguments.diff {
-        let diff = config.diff(&load(other)?);
+        let (config, other) = (block_on(with_members(config))??, block_on(with_members(load(other)?))??);
+        let diff = config.diff(&other);
         say(&if arguments.json { serde_json::to_string_pretty(&diff)? + "\n" } else { told_diff(&diff) });
         return Ok(());
     }
+    let (config, fleets) = block_on(fleets::look(config))??;
     let selection = Selection { names: arguments.names.clone(), all: arguments.names.is_empty(), ..Selection::default() };
-    let names = selection.resolve(&config).map_err(|refusal| Ended::Misused(format!("rotad: {refusal}")))?;
+    // Without credentials there is nothing to select from: a fleet may have no accounts yet.
+    let nothing = config.credentials.is_empty() && selection.all;
+    let names = if nothing { Ok(Vec::new()) } else { selection.resolve(&config) };
+    let names = names.map_err(|refusal| Ended::Misused(format!("rotad: {refusal}")))?;
     block_on(async {
         let fleet = offline_fleet(config, Arc::new(Clock::new())).await?;
-        let plan = plan(&fleet, &names, arguments.ahead).await?;
+        let plan = Plan { fleets, ..plan(&fleet, &names, arguments.ahead).await? };
         say(&if arguments.json { serde_json::to_string_pretty(&plan)? + "\n" } else { told(&plan) });
         Ok(())
     })?
@@ -214,7 +221,7 @@ async fn plan(fleet: &Fleet, names: &[CredentialName], ahead: Option<SignedDurat
     let key = |line: &Line| (line.block.is_none(), line.steps.first().map(|step| step.at), line.name.clone());
     credentials.sort_by_key(key);
     let load = load_of(&credentials, &asked, fleet);
-    Ok(Plan { taken_at: now.wall, until, credentials, load })
+    Ok(Plan { taken_at: now.wall, until, fleets: Vec::new(), credentials, load })
 }
 
 /// Whether the next rotation and the end of its predecessor are among the steps.
@@ -249,7 +256,7 @@ fn most_in_a_minute(mut times: Vec<Timestamp>) -> usize {
 }
 
 fn told(plan: &Plan) -> String {
-    let mut text = String::new();
+    let mut text = fleets::told(&plan.fleets);
     for Line { name, block, paused, steps } in &plan.credentials {
         let _ = writeln!(text, "{name}");
         if let Some(block) = block {

@@ -10,8 +10,8 @@ use tracing::{error, info, warn};
 
 use super::{Ended, Log, block_on, load};
 use crate::config::{self, Config};
-use crate::control::What;
-use crate::daemon::{Daemon, LOOK_EVERY};
+use crate::control::{Asked, Done, What};
+use crate::daemon::{Daemon, LOOK_EVERY, News};
 use crate::engine::Witness;
 use crate::notify::Manager;
 use crate::rotation::{CredentialName, Entry};
@@ -64,14 +64,16 @@ async fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
             _ = alive.tick() => if daemon.is_alive() { manager.alive() },
             _ = compare.tick() => drop(reload(&mut daemon, path, &mut seen, true).await),
             _ = look.tick() => daemon.look_after().await,
-            asked = daemon.asked() => match asked.what {
-                What::Order(request) => daemon.order(request, asked.by, asked.answer),
-                What::Reload => {
-                    info!(by = asked.by, "a reload was asked for");
+            news = daemon.next() => match news {
+                News::Listed(listed) => daemon.take_list(listed).await,
+                News::Asked(Asked { what: What::Order(request), by, answer }) => daemon.order(request, by, answer),
+                News::Asked(Asked { what: What::Fleet(request), by, answer }) => daemon.sweep_fleet(request, by, answer),
+                News::Asked(Asked { what: What::Reload, by, answer }) => {
+                    info!(by, "a reload was asked for");
                     manager.reloading();
                     let outcome = reload(&mut daemon, path, &mut seen, false).await;
                     manager.ready();
-                    let _ = asked.answer.send(outcome.map(|()| Vec::new()));
+                    let _ = answer.send(outcome.map(|()| Done::default()));
                 }
             },
         }

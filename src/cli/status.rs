@@ -9,14 +9,14 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::detail;
-use super::{Ended, block_on, complain, load, offline_fleet, say};
+use super::{Ended, block_on, complain, load, offline_fleet, say, with_members};
 use crate::clock::Clock;
 use crate::daemon::journal_path;
-use crate::engine::{Roster, summarize};
-use crate::fleet::Fleet;
+use crate::engine::{Concern, Roster, of_fleet, summarize};
+use crate::fleet::{Fleet, rolls};
 use crate::journal::{Journal, Row, SqliteJournal};
 use crate::rotation::{Block, CredentialName, Orders, RotationId};
-use crate::snapshot::{At, Attention, Label, Summary, span, until};
+use crate::snapshot::{At, Attention, FleetSummary, Label, Summary, span, until};
 
 /// How many rows are read from the journal at once.
 const PORTION: usize = 1000;
@@ -43,6 +43,7 @@ pub(super) struct Status {
     taken_at: Timestamp,
     /// Until when every consumer keeps working if rotad dies now; unknown while one has no token.
     survival_deadline_at: At,
+    fleets: Vec<FleetSummary>,
     credentials: Vec<Line>,
 }
 
@@ -85,7 +86,7 @@ impl Line {
 }
 
 pub fn run(path: &Path, arguments: &Arguments) -> Result<(), Ended> {
-    let config = load(path)?;
+    let config = block_on(with_members(load(path)?))??;
     if let Some(name) = arguments.name.as_ref().filter(|name| !config.credentials.contains_key(*name)) {
         return Err(Ended::Misused(format!("rotad: no credential is named `{name}`: `rotad status` lists them")));
     }
@@ -147,7 +148,9 @@ pub(super) async fn gather(fleet: &Fleet, journal: &dyn Journal, now: Timestamp)
     let each: Vec<At> = credentials.iter().filter(|line| !line.let_go).map(served).collect();
     let all_known = each.iter().all(|at| at.millis().is_some());
     let survival = each.into_iter().min_by_key(|at| at.millis()).filter(|_| all_known).unwrap_or(At::UNKNOWN);
-    Ok(Status { taken_at: now, survival_deadline_at: survival, credentials })
+    let fleets = rolls::load(journal, fleet.config()).await?;
+    let fleets = fleets.iter().map(|(name, roll)| FleetSummary::new(name, roll)).collect();
+    Ok(Status { taken_at: now, survival_deadline_at: survival, fleets, credentials })
 }
 
 /// A credential of which nothing is known.
@@ -187,6 +190,9 @@ fn table(status: &Status) -> String {
         }
         None => "Not every credential has been delivered yet.\n\n".to_owned(),
     };
+    for Concern { happened, remedy, .. } in status.fleets.iter().flat_map(|fleet| of_fleet(fleet, status.taken_at)) {
+        let _ = writeln!(text, "{happened}: {remedy}\n");
+    }
     let _ = writeln!(text, "{:<28} {:<11} {:>9} {:>9} {:>9}", "CREDENTIAL", "STATE", "EXPIRES", "NEXT", "DELIVERED");
     for line in &status.credentials {
         let Some(summary) = line.summary else {

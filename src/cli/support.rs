@@ -8,7 +8,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Ended, block_on, detail, healthcheck, load_without_secrets, offline_fleet, say, status};
+use super::{Ended, block_on, detail, healthcheck, load_without_secrets, offline_fleet, say, status, with_members};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::daemon::journal_path;
@@ -98,7 +98,8 @@ async fn collect(bundle: &mut Value, config: Config, clock: Arc<Clock>) {
         bundle[path] = or_failed(asked(listen, path).await);
     }
     let now = clock.now().wall;
-    match offline_fleet(config, clock).await {
+    let fleet = async { offline_fleet(with_members(config).await?, clock).await };
+    match fleet.await {
         Ok(fleet) => {
             bundle["journal"] = or_failed(files(&fleet));
             let journal = journal_path(fleet.config()).and_then(|path| Ok(SqliteJournal::open_read_only(path)?));

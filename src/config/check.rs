@@ -9,12 +9,14 @@ use jiff::SignedDuration;
 
 use super::capacity;
 use super::credential::{Credential, Resolved, Spans, Terms};
-use super::delivery::Target;
+use super::delivery::{Names, Target};
 use super::duration::show;
+use super::fleet::Drafted;
+use super::pattern::overlap;
 use super::problem::{Sheet, Span};
 use super::sections::{Limits, Organization};
 use super::sink::Sink;
-use crate::rotation::{CredentialName, TokenId, Verify};
+use crate::rotation::{CredentialName, Deployment, TokenId, Verify};
 
 /// DuckDB keeps an instance, and with it the token that it was opened with, about this long.
 const DUCKDB_CACHE: SignedDuration = SignedDuration::from_mins(15);
@@ -24,6 +26,7 @@ const AWS_CACHE: SignedDuration = SignedDuration::from_hours(1);
 const AWS_WRITE_GAP: SignedDuration = SignedDuration::from_mins(10);
 
 pub(super) type Found = BTreeMap<CredentialName, Resolved>;
+pub(super) type Fleets = BTreeMap<Arc<str>, Drafted>;
 
 /// Refuses two deliveries to one place, whatever their sinks are called.
 pub(super) fn targets(sheet: &Sheet<'_>, found: &Found, sinks: &BTreeMap<Arc<str>, Sink>) {
@@ -98,17 +101,105 @@ pub(super) fn adoptions(sheet: &Sheet<'_>, found: &Found) {
     }
 }
 
+/// Refuses a fleet whose accounts would share a place, and names and places that a fleet may take and another fleet or a
+/// credential has, or may take too.
+pub(super) fn fleets(
+    sheet: &Sheet<'_>,
+    fleets: &Fleets,
+    found: &Found,
+    sinks: &BTreeMap<Arc<str>, Sink>,
+    deployment: Option<&Deployment>,
+) {
+    let deployment = deployment.map_or("", Deployment::as_str);
+    let mut taken: Vec<Taken<'_>> = Vec::new();
+    for (fleet, drafted) in fleets {
+        let places = |account: &str| -> Vec<String> {
+            let credential = format!("{fleet}-{account}");
+            let names = Names { credential: &credential, account, deployment };
+            drafted.fleet.spelled(&names).iter().map(|delivery| delivery.identity(sinks)).collect()
+        };
+        let spans = &drafted.sample.spans;
+        let (one, other) = (places("a"), places("b"));
+        let shared = one.iter().zip(&other).zip(&spans.deliveries).filter(|((one, other), _)| one == other);
+        for ((place, _), span) in shared {
+            let message = format!("every account of the fleet `{fleet}` would be delivered to `{place}`");
+            sheet.error(span, message, "one place holds one token: `{account}` in the place keeps them apart");
+        }
+        let pattern = drafted.fleet.accounts.as_str();
+        let own = places(pattern);
+        let twice = own.iter().enumerate().filter(|(index, place)| own[..*index].iter().any(|before| overlap(before, place)));
+        for (index, place) in twice {
+            let message = format!("the fleet `{fleet}` may deliver to `{place}` twice");
+            let help = "one place holds one token: remove one of the two, or keep them apart by their folders";
+            sheet.error(&spans.deliveries[index], message, help);
+        }
+        let next = Taken { fleet, name: format!("{fleet}-{pattern}"), places: own, drafted };
+        next.clashes_with_credentials(sheet, found, sinks);
+        taken.iter().for_each(|before| next.clashes_with(sheet, before));
+        taken.push(next);
+    }
+}
+
+/// What the members of a fleet may take, as patterns.
+struct Taken<'f> {
+    fleet: &'f Arc<str>,
+    name: String,
+    places: Vec<String>,
+    drafted: &'f Drafted,
+}
+
+impl Taken<'_> {
+    fn clashes_with_credentials(&self, sheet: &Sheet<'_>, found: &Found, sinks: &BTreeMap<Arc<str>, Sink>) {
+        for (name, resolved) in found {
+            if overlap(&self.name, name.as_str()) {
+                let message =
+                    format!("the credential `{name}` has a name that an account of the fleet `{}` may take", self.fleet);
+                sheet.error(&resolved.spans.name, message, "choose another name for one of them");
+            }
+            for (delivery, span) in resolved.credential.deliveries.iter().zip(&resolved.spans.deliveries) {
+                let place = delivery.identity(sinks);
+                if self.places.iter().any(|taken| overlap(taken, &place)) {
+                    let message = format!(
+                        "credential `{name}` delivers to `{place}`, and so may the fleet `{}` for an account that `{}` matches",
+                        self.fleet, self.drafted.fleet.accounts
+                    );
+                    sheet.error(span, message, "one place holds one token: let one of them deliver elsewhere");
+                }
+            }
+        }
+    }
+
+    fn clashes_with(&self, sheet: &Sheet<'_>, other: &Self) {
+        let spans = &self.drafted.sample.spans;
+        if overlap(&self.name, &other.name) {
+            let message = format!("accounts of the fleets `{}` and `{}` may take the same name", other.fleet, self.fleet);
+            sheet.error(&spans.name, message, "choose another name for one of them");
+        }
+        for (place, span) in self.places.iter().zip(&spans.deliveries) {
+            if other.places.iter().any(|taken| overlap(taken, place)) {
+                let message = format!("the fleets `{}` and `{}` may both deliver to `{place}`", other.fleet, self.fleet);
+                let help = "one place holds one token: patterns that no account fits both, or `{credential}` in a place, keep them apart";
+                sheet.error(span, message, help);
+            }
+        }
+    }
+}
+
 /// Refuses `verify = "connect"` where there is nothing to connect to; told once for each organization.
 pub(super) fn endpoints(
     sheet: &Sheet<'_>,
     found: &Found,
+    fleets: &Fleets,
     organizations: &BTreeMap<Arc<str>, Organization>,
     place: impl Fn(&str) -> Span,
 ) {
     for (organization, _) in organizations.iter().filter(|(_, organization)| organization.postgres.is_none()) {
         let connects = |terms: &Terms| terms.verify == Verify::Connect && terms.organization == *organization;
-        let Some((name, _)) = found.iter().find(|(_, resolved)| connects(&resolved.credential.terms)) else { continue };
-        let message = format!("credential `{name}` has `verify = \"connect\"`, and organization `{organization}` no `postgres`");
+        let credential = found.iter().find(|(_, resolved)| connects(&resolved.credential.terms));
+        let fleet = fleets.iter().find(|(_, drafted)| connects(&drafted.fleet.terms));
+        let who = credential.map(|(name, _)| format!("credential `{name}`"));
+        let Some(who) = who.or_else(|| fleet.map(|(name, _)| format!("fleet `{name}`"))) else { continue };
+        let message = format!("{who} has `verify = \"connect\"`, and organization `{organization}` no `postgres`");
         let help = "add its endpoint, such as `postgres = \"pg.eu-central-1-aws.motherduck.com:5432\"`";
         sheet.error(&place(organization), message, help);
     }
@@ -118,6 +209,7 @@ pub(super) fn endpoints(
 pub(super) struct Hurts<'c> {
     pub sheet: &'c Sheet<'c>,
     pub found: &'c Found,
+    pub fleets: &'c Fleets,
     pub organizations: &'c BTreeMap<Arc<str>, Organization>,
     pub sinks: &'c BTreeMap<Arc<str>, Sink>,
 }
@@ -132,7 +224,8 @@ impl Hurts<'_> {
         sink_span: impl Fn(&str) -> Span,
     ) {
         let mut grouped = Grouped::default();
-        for resolved in self.found.values() {
+        // How many accounts a fleet has is not known here, so of rates nothing is said.
+        for resolved in self.found.values().chain(self.fleets.values().map(|drafted| &drafted.sample)) {
             caches(&mut grouped, &resolved.credential, &resolved.spans);
         }
         grouped.report(self.sheet);

@@ -59,6 +59,8 @@ pub struct Credential {
     pub renamed_from: Option<CredentialName>,
     /// Ids of tokens made by hand that are to be superseded and revoked.
     pub adopt: Arc<[TokenId]>,
+    /// The fleet that it is a member of.
+    pub fleet: Option<Arc<str>>,
     /// Its token is the organization's admin token, and its one delivery where that is read from.
     pub is_admin: bool,
     /// In the order of the configuration.
@@ -253,20 +255,17 @@ impl<'d> Context<'d> {
 
     /// The credential, defaults laid under it; what is missing or does not fit is reported.
     pub fn resolve(&self, name: &At<&str>, draft: &Draft<'d>, defaults: &Draft<'d>) -> Option<Resolved> {
+        let section = At::new(format!("[credential.{}]", shortened(name.value)), name.span.clone());
         let key = parts::name(self.sheet, "a credential", name).and_then(|name| name.parse::<CredentialName>().ok());
         let account = first(&draft.account, &defaults.account);
         if account.is_absent() {
             let help = "name the MotherDuck username: `account = \"etl_prod\"`";
-            self.sheet.missing(&name.span, format!("[credential.{}] has no `account`", shortened(name.value)), help);
+            self.sheet.missing(&name.span, format!("{} has no `account`", section.value), help);
         }
-        let templates = first(&draft.deliver, &defaults.deliver);
-        if templates.is_absent() {
-            let help = "name at least one place: `deliver = [{ sink = \"disk\", path = \"/run/etl/motherduck_token\" }]`";
-            self.sheet.missing(&name.span, format!("[credential.{}] has no `deliver`", shortened(name.value)), help);
-        }
-        let terms = self.terms(name, draft, defaults);
+        let templates = self.templates(&section, draft, defaults);
+        let terms = self.terms(&section, draft, defaults);
         let adopt = first(&draft.adopt, &defaults.adopt);
-        let (key, account, templates) = (key?, Account::new(account.value()?), templates.value()?);
+        let (key, account, templates) = (key?, Account::new(account.value()?), templates?);
         let (deliveries, delivery_spans) = self.deliveries(name, &key, &account, templates)?;
         let (terms, schedule, grace) = terms?;
         Some(Resolved {
@@ -275,6 +274,7 @@ impl<'d> Context<'d> {
                 terms,
                 renamed_from: draft.renamed_from.as_ref().value().cloned(),
                 adopt: adopt.clone().value().cloned().unwrap_or_default(),
+                fleet: None,
                 is_admin: draft.is_admin,
                 deliveries,
             },
@@ -288,6 +288,29 @@ impl<'d> Context<'d> {
         })
     }
 
+    /// The terms of a fleet's members, and their places with placeholders.
+    pub fn resolve_fleet<'f>(
+        &self,
+        section: &At<String>,
+        draft: &'f Draft<'d>,
+        defaults: &'f Draft<'d>,
+    ) -> Option<(Arc<Terms>, Spans, &'f At<Templates>)> {
+        let (templates, terms) = (self.templates(section, draft, defaults), self.terms(section, draft, defaults));
+        let (templates, (terms, schedule, grace)) = (templates.filter(|templates| templates.value.complete)?, terms?);
+        let deliveries = templates.value.items.iter().map(|template| template.span.clone()).collect();
+        let (name, adopt) = (section.span.clone(), section.span.clone());
+        Some((terms, Spans { name, schedule, grace, adopt, deliveries }, templates))
+    }
+
+    fn templates<'f>(&self, section: &At<String>, draft: &'f Draft<'d>, defaults: &'f Draft<'d>) -> Option<&'f At<Templates>> {
+        let templates = first(&draft.deliver, &defaults.deliver);
+        if templates.is_absent() {
+            let help = "name at least one place: `deliver = [{ sink = \"disk\", path = \"/run/etl/motherduck_token\" }]`";
+            self.sheet.missing(&section.span, format!("{} has no `deliver`", section.value), help);
+        }
+        templates.value().map(Rc::as_ref)
+    }
+
     fn deliveries(
         &self,
         name: &At<&str>,
@@ -295,11 +318,12 @@ impl<'d> Context<'d> {
         account: &Account,
         templates: &At<Templates>,
     ) -> Option<(Box<[Delivery]>, Vec<Span>)> {
-        let names = Names { credential: key, account, deployment: self.deployment.as_ref()? };
+        let deployment = self.deployment.as_ref()?.as_str();
+        let names = Names { credential: key.as_str(), account: account.as_str(), deployment };
         let mut deliveries = Vec::with_capacity(templates.value.items.len());
         let mut complete = templates.value.complete;
         for template in &templates.value.items {
-            match template.filled(&names) {
+            match template.delivery.filled(&names) {
                 Ok(delivery) => deliveries.push(delivery),
                 Err(message) => {
                     let help = format!("for the credential `{}`", shortened(name.value));
@@ -313,7 +337,7 @@ impl<'d> Context<'d> {
     }
 
     /// The terms, and where schedule and grace stand.
-    fn terms(&self, name: &At<&str>, draft: &Draft<'d>, defaults: &Draft<'d>) -> Option<(Arc<Terms>, Span, Span)> {
+    fn terms(&self, name: &At<String>, draft: &Draft<'d>, defaults: &Draft<'d>) -> Option<(Arc<Terms>, Span, Span)> {
         let organization = self.organization_of(name, first(&draft.organization, &defaults.organization));
         let pace = self.pace(name, if draft.has_schedule() { draft } else { defaults });
         let ttl = or_default(first(&draft.ttl, &defaults.ttl), TTL, &name.span);
@@ -347,22 +371,21 @@ impl<'d> Context<'d> {
         terms
     }
 
-    fn organization_of(&self, name: &At<&str>, field: Field<&Arc<str>>) -> Option<Arc<str>> {
+    fn organization_of(&self, section: &At<String>, field: Field<&Arc<str>>) -> Option<Arc<str>> {
         match (field, self.organizations.as_slice()) {
             (Field::Set(at), _) => Some(Arc::clone(at.value)),
             (Field::Broken, _) | (Field::Absent, []) => None,
             (Field::Absent, [only]) => Some(Arc::clone(only)),
             (Field::Absent, several) => {
-                let message =
-                    format!("[credential.{}] has no `organization`, and there are {}", shortened(name.value), several.len());
+                let message = format!("{} has no `organization`, and there are {}", section.value, several.len());
                 let names = hint::listed(several.iter().map(AsRef::as_ref));
-                self.sheet.missing(&name.span, message, format!("say which one: {names}"));
+                self.sheet.missing(&section.span, message, format!("say which one: {names}"));
                 None
             }
         }
     }
 
-    fn pace(&self, name: &At<&str>, draft: &Draft<'d>) -> Option<At<Pace>> {
+    fn pace(&self, name: &At<String>, draft: &Draft<'d>) -> Option<At<Pace>> {
         if draft.every.is_broken() || draft.cron.is_broken() || draft.timezone.is_broken() {
             return None;
         }
@@ -387,7 +410,7 @@ impl<'d> Context<'d> {
     /// Whether a token outlives what is asked of it, and an old one is gone before the next is due.
     fn check_periods(
         &self,
-        name: &At<&str>,
+        name: &At<String>,
         pace: &At<Pace>,
         ttl: &At<SignedDuration>,
         grace: &At<SignedDuration>,
@@ -508,23 +531,26 @@ fn check_zone<'d>(sheet: &Sheet<'_>, at: &At<&'d str>) -> Option<&'d str> {
     None
 }
 
-/// What the API takes: 3 to 255 characters, a letter first, then letters, digits and underscores
-/// (patterns documented, the 3 observed). Letters of any script, digits 0 to 9.
 fn check_account(sheet: &Sheet<'_>, at: &At<&str>) -> bool {
-    let letter = |c: char| c.is_alphabetic() && !c.is_numeric();
-    let length = at.value.chars().count();
-    let why = if !(3..=255).contains(&length) {
-        format!("has {length} {}", if length == 1 { "character" } else { "characters" })
-    } else if !at.value.starts_with(letter) {
-        "does not begin with a letter".to_owned()
-    } else if let Some(odd) = at.value.chars().find(|c| !(letter(*c) || c.is_ascii_digit() || *c == '_')) {
-        format!("has a `{}` in it", odd.escape_debug())
-    } else {
-        return true;
-    };
+    let Some(why) = flaw_of_account(at.value) else { return true };
     let help = "an account's name is 3 to 255 letters, digits and `_`, a letter first";
     sheet.error(&at.span, format!("MotherDuck would refuse the account {}: it {why}", quoted(at.value)), help);
     false
+}
+
+/// Why the API would refuse an account's name: it takes 3 to 255 characters, a letter first, then letters, digits and
+/// underscores (patterns documented, the 3 observed). Letters of any script, digits 0 to 9.
+pub(super) fn flaw_of_account(name: &str) -> Option<String> {
+    let letter = |c: char| c.is_alphabetic() && !c.is_numeric();
+    let length = name.chars().count();
+    if !(3..=255).contains(&length) {
+        Some(format!("has {length} {}", if length == 1 { "character" } else { "characters" }))
+    } else if !name.starts_with(letter) {
+        Some("does not begin with a letter".to_owned())
+    } else {
+        let odd = name.chars().find(|c| !(letter(*c) || c.is_ascii_digit() || *c == '_'));
+        odd.map(|odd| format!("has a `{}` in it", odd.escape_debug()))
+    }
 }
 
 #[cfg(test)]

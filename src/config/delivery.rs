@@ -10,7 +10,6 @@ use super::hint;
 use super::problem::{Sheet, Span, quoted};
 use super::reader::{At, Entry, Field, Section, described};
 use super::sink::{Drafted, Sink, is_segment};
-use crate::rotation::{Account, CredentialName, Deployment};
 use crate::sinks::format::{Field as TokenField, Format};
 use crate::sinks::{Kind, aws, file, vault};
 
@@ -48,17 +47,15 @@ pub enum Target {
 /// A delivery with its placeholders still in it.
 #[derive(Debug)]
 pub(super) struct Template {
-    sink: Arc<str>,
-    target: Target,
-    take_over: bool,
+    pub delivery: Delivery,
     pub span: Span,
 }
 
 /// What the placeholders stand for.
 pub(super) struct Names<'n> {
-    pub credential: &'n CredentialName,
-    pub account: &'n Account,
-    pub deployment: &'n Deployment,
+    pub credential: &'n str,
+    pub account: &'n str,
+    pub deployment: &'n str,
 }
 
 /// The templates of one `deliver`; broken ones are reported and left out, which `complete` tells.
@@ -123,7 +120,7 @@ pub(super) fn template(section: &Section<'_>, sinks: &BTreeMap<Arc<str>, Drafted
     }
     let take_over = section.boolean("take_over").value().unwrap_or(false);
     let target = target(section)?;
-    fine.then(|| Template { sink: Arc::clone(name), target, take_over, span: section.span.clone() })
+    fine.then(|| Template::of(Delivery { sink: Arc::clone(name), target, take_over }, section.span.clone()))
 }
 
 /// A part of a place: required, with known placeholders only.
@@ -293,16 +290,14 @@ fn fields(section: &Section<'_>) -> Option<Format> {
 }
 
 impl Template {
-    /// A place that has no placeholders.
     pub fn of(delivery: Delivery, span: Span) -> Self {
-        let Delivery { sink, target, take_over } = delivery;
-        Self { sink, target, take_over, span }
+        Self { delivery, span }
     }
 
     /// The delivery of a place in which nothing is to be filled in; reported where something would be.
     pub fn as_it_stands(&self, sheet: &Sheet<'_>) -> Option<Delivery> {
         let has = |text: &str| text.contains('{');
-        let placeholder = match &self.target {
+        let placeholder = match &self.delivery.target {
             Target::Aws(target) => has(&target.secret),
             Target::File(target) => has(&target.path.to_string_lossy()),
             Target::Vault(target) => has(&target.path) || has(&target.key),
@@ -311,38 +306,22 @@ impl Template {
             sheet.error(&self.span, "a placeholder in the place of an admin token", "there is one of it: write the place out");
             return None;
         }
-        let checked = match &self.target {
-            Target::Aws(target) => check_aws_secret(&target.secret),
-            Target::File(target) => check_file_path(&target.path.to_string_lossy()),
-            Target::Vault(target) => check_vault_path(&target.path),
-        };
-        if let Err(message) = checked {
+        if let Err(message) = self.delivery.target.check() {
             sheet.error(&self.span, message, "for the admin token");
             return None;
         }
-        Some(Delivery { sink: Arc::clone(&self.sink), target: self.target.clone(), take_over: self.take_over })
+        Some(self.delivery.clone())
     }
+}
 
-    /// The delivery for one credential; the error says what the place can't be.
-    pub fn filled(&self, names: &Names<'_>) -> Result<Delivery, String> {
-        let target = match &self.target {
-            Target::Aws(target) => {
-                let secret = fill(&target.secret, names);
-                check_aws_secret(&secret)?;
-                Target::Aws(aws::Target { secret, format: target.format.clone() })
-            }
-            Target::File(target) => {
-                let path = fill(&target.path.to_string_lossy(), names);
-                check_file_path(&path)?;
-                Target::File(file::Target { path: PathBuf::from(path), ..target.clone() })
-            }
-            Target::Vault(target) => {
-                let (path, key) = (fill(&target.path, names), fill(&target.key, names));
-                check_vault_path(&path)?;
-                Target::Vault(vault::Target { path, key })
-            }
-        };
-        Ok(Delivery { sink: Arc::clone(&self.sink), target, take_over: self.take_over })
+impl Target {
+    /// The error says what the place can't be.
+    fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Aws(target) => check_aws_secret(&target.secret),
+            Self::File(target) => check_file_path(&target.path.to_string_lossy()),
+            Self::Vault(target) => check_vault_path(&target.path),
+        }
     }
 }
 
@@ -357,9 +336,9 @@ fn fill(template: &str, names: &Names<'_>) -> String {
         filled.push_str(before);
         let (name, after) = after.split_once('}').unwrap_or((after, ""));
         filled.push_str(match name {
-            "credential" => names.credential.as_str(),
-            "account" => names.account.as_str(),
-            _ => names.deployment.as_str(),
+            "credential" => names.credential,
+            "account" => names.account,
+            _ => names.deployment,
         });
         rest = after;
     }
@@ -412,6 +391,29 @@ fn check_vault_path(path: &str) -> Result<(), String> {
 }
 
 impl Delivery {
+    /// This delivery's place, a template, with its placeholders filled in; the error says what the place can't be.
+    pub(super) fn filled(&self, names: &Names<'_>) -> Result<Self, String> {
+        let filled = self.spelled(names);
+        filled.target.check().map(|()| filled)
+    }
+
+    /// The same, whether the place can be or not.
+    pub(super) fn spelled(&self, names: &Names<'_>) -> Self {
+        let target = match &self.target {
+            Target::Aws(target) => {
+                Target::Aws(aws::Target { secret: fill(&target.secret, names), format: target.format.clone() })
+            }
+            Target::File(target) => {
+                let path = PathBuf::from(fill(&target.path.to_string_lossy(), names));
+                Target::File(file::Target { path, ..target.clone() })
+            }
+            Target::Vault(target) => {
+                Target::Vault(vault::Target { path: fill(&target.path, names), key: fill(&target.key, names) })
+            }
+        };
+        Self { sink: Arc::clone(&self.sink), target, take_over: self.take_over }
+    }
+
     /// Where this physically is, however the sinks are named: equal for two deliveries that would
     /// overwrite each other.
     pub fn identity(&self, sinks: &BTreeMap<Arc<str>, Sink>) -> String {

@@ -123,6 +123,7 @@ impl Config {
             ("limits", self.limits != new.limits),
             ("webhook", self.webhook != new.webhook),
             ("sink", self.sinks != new.sinks),
+            ("fleet", self.fleets != new.fleets),
         ];
         sections.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
     }

@@ -10,10 +10,12 @@ mod credential;
 mod delivery;
 mod diff;
 mod duration;
+mod fleet;
 pub mod gaps;
 mod hint;
 mod pace;
 mod parts;
+mod pattern;
 mod problem;
 mod reader;
 mod schema;
@@ -43,7 +45,9 @@ pub use credential::{Credential, Terms};
 pub use delivery::{Delivery, Target};
 pub use diff::{Change, Diff, LetsGoOfTooMany};
 pub use duration::parse as parse_duration;
+pub use fleet::{AccountFleet, LeftOut, Members};
 pub use pace::Pace;
+pub use pattern::Pattern;
 pub use problem::{Position, Problem, Problems, Severity};
 pub use schema::schema;
 pub use sections::{AdminToken, Journal, LISTEN_DEFAULT, Limits, Organization, Server};
@@ -58,7 +62,7 @@ pub const EXAMPLE: &str = include_str!("../../config/rotad.toml");
 const FILE_MAX: u64 = 256 * 1024 * 1024;
 
 const ROOT_KEYS: &[&str] =
-    &["deployment", "organization", "journal", "server", "limits", "webhook", "sink", "defaults", "credential"];
+    &["deployment", "organization", "journal", "server", "limits", "webhook", "sink", "defaults", "credential", "fleet"];
 
 /// Every key that is known, by section: what the reference must describe.
 pub const KEYS: &[(&str, &[&str])] = &[
@@ -79,6 +83,7 @@ pub const KEYS: &[(&str, &[&str])] = &[
     ("sink.vault.auth.jwt", sink::JWT_KEYS),
     ("sink.vault.auth.cert", sink::CERT_KEYS),
     ("credential", credential::CREDENTIAL_KEYS),
+    ("fleet", fleet::FLEET_KEYS),
     ("deliver", delivery::DELIVERY_KEYS),
 ];
 
@@ -96,6 +101,8 @@ pub struct Config {
     pub webhook: Option<Webhook>,
     pub sinks: BTreeMap<Arc<str>, Sink>,
     pub credentials: BTreeMap<CredentialName, Credential>,
+    /// Patterns of accounts; their members are among the credentials once `with_members` put them there.
+    pub fleets: BTreeMap<Arc<str>, AccountFleet>,
     /// What would hurt, in the order of the file.
     pub warnings: Vec<Problem>,
     /// SHA-256 of the text: whether the file changed.
@@ -208,7 +215,8 @@ fn config(root: &Section<'_>, world: &dyn Surroundings, finished: bool) -> Optio
     let webhook_section = root.get("webhook").map(|_| sections::optional(root, "webhook", webhook::WEBHOOK_KEYS, &empty));
     let webhook = webhook_section.map(|section| webhook::webhook(&section, world));
 
-    let found_credentials = named(root, "credential", "[credential.etl]", finished);
+    let found_fleets = named(root, "fleet", "[fleet.tenants]", false);
+    let found_credentials = named(root, "credential", "[credential.etl]", finished && found_fleets.is_empty());
     let limits_section = sections::optional(root, "limits", sections::LIMITS_KEYS, &empty);
     let limits = sections::limits(&limits_section, found_credentials.len());
     let context = Context {
@@ -223,6 +231,7 @@ fn config(root: &Section<'_>, world: &dyn Surroundings, finished: bool) -> Optio
     };
     let defaults = Draft::read(&sections::optional(root, "defaults", credential::CREDENTIAL_KEYS, &empty), &context);
     let mut credentials = credentials(&found_credentials, &context, &defaults);
+    let fleets = fleet::fleets(&found_fleets, &context, &defaults);
     for entry in &found_organizations {
         let Some(Some(organization)) = organizations.get(entry.name.value) else { continue };
         let Some((name, rotation)) = admin::rotation(entry, organization, &context, world) else { continue };
@@ -244,12 +253,13 @@ fn config(root: &Section<'_>, world: &dyn Surroundings, finished: bool) -> Optio
     check::targets(sheet, &credentials, &sinks);
     check::renames(sheet, &credentials);
     check::adoptions(sheet, &credentials);
+    check::fleets(sheet, &fleets, &credentials, &sinks, context.deployment.as_ref());
     let place = |found: &[Entry<'_>], name: &str| {
         found.iter().find(|entry| entry.name.value == name).map_or(0..0, |entry| entry.name.span.clone())
     };
-    check::endpoints(sheet, &credentials, &organizations, |name| place(&found_organizations, name));
+    check::endpoints(sheet, &credentials, &fleets, &organizations, |name| place(&found_organizations, name));
     if !sheet.has_errors() {
-        let hurts = check::Hurts { sheet, found: &credentials, organizations: &organizations, sinks: &sinks };
+        let hurts = check::Hurts { sheet, found: &credentials, fleets: &fleets, organizations: &organizations, sinks: &sinks };
         hurts.report(&limits, &limits_section.span, |name| place(&found_organizations, name), |name| place(&found_sinks, name));
     }
     let complete = sinks.len() == all_sinks;
@@ -270,6 +280,7 @@ fn config(root: &Section<'_>, world: &dyn Surroundings, finished: bool) -> Optio
         },
         sinks,
         credentials: credentials.into_iter().map(|(name, resolved)| (name, resolved.credential)).collect(),
+        fleets: fleets.into_iter().map(|(name, drafted)| (name, drafted.fleet)).collect(),
         warnings: Vec::new(),
         content_hash: [0; 32],
     })

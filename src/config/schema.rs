@@ -33,7 +33,7 @@ fn object(section: &str, keys: &[&str]) -> Value {
     let properties: Map<_, _> = keys.iter().map(|key| ((*key).to_owned(), described(section, key))).collect();
     let mut object = json!({ "type": "object", "properties": properties, "additionalProperties": false });
     let (required, together): (&[&str], Value) = match section {
-        "" => (&["deployment", "organization", "credential"], json!({})),
+        "" => (&["deployment", "organization"], json!({})),
         "organization" => (&["admin_token"], json!({ "postgres_ca_cert": ["postgres"] })),
         "server" => (&[], json!({ "control_group": ["control"] })),
         "webhook" => (&["url"], json!({})),
@@ -45,6 +45,7 @@ fn object(section: &str, keys: &[&str]) -> Value {
         "sink.vault.auth.cert" => (&["cert_file", "key_file"], json!({})),
         "credential" => (&[], json!({ "timezone": ["cron"] })),
         "admin_rotation" => (&["account"], json!({ "timezone": ["cron"] })),
+        "fleet" => (&["accounts"], json!({ "timezone": ["cron"] })),
         "deliver" => (&["sink"], json!({})),
         _ => (&[], json!({})),
     };
@@ -56,7 +57,8 @@ fn object(section: &str, keys: &[&str]) -> Value {
             object["minProperties"] = json!(1);
             object["maxProperties"] = json!(1);
         }
-        "credential" | "admin_rotation" => object["not"] = json!({ "required": ["every", "cron"] }),
+        "" => object["anyOf"] = json!([{ "required": ["credential"] }, { "required": ["fleet"] }]),
+        "credential" | "fleet" | "admin_rotation" => object["not"] = json!({ "required": ["every", "cron"] }),
         _ => {}
     }
     object
@@ -80,14 +82,15 @@ fn shape(section: &str, key: &str) -> Value {
     let words = |choices: Vec<&str>| json!({ "type": "string", "enum": choices });
     match (section, key) {
         ("", "deployment") => json!({ "type": "string", "pattern": NAME }),
-        ("", "organization" | "credential") => named(&section_of(key), 1),
+        ("", "organization" | "credential" | "fleet") => named(&section_of(key), 1),
         ("", "sink") => named(&sinks(), 0),
         ("", "defaults") => section_of("credential"),
         ("", "journal" | "server" | "limits" | "webhook") => section_of(key),
         // A secret, or a place in a sink.
         ("organization", "admin_token") => json!({ "anyOf": [section_of("admin_token"), section_of("deliver")] }),
         ("organization", "admin_rotation") => section_of("admin_rotation"),
-        ("admin_rotation", key) => shape("credential", key),
+        ("fleet", "accounts") => json!({ "type": "string", "maxLength": 255, "pattern": "^[^0-9_\\s-][^\\s-]*$" }),
+        ("admin_rotation" | "fleet", key) => shape("credential", key),
         ("credential", "adopt") => {
             let id = json!({ "type": "string", "pattern": "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$" });
             json!({ "type": "array", "items": id, "uniqueItems": true })
@@ -166,8 +169,9 @@ fn words(section: &str, key: &str) -> Option<String> {
         "" => "## At the top".to_owned(),
         "journal" | "server" | "limits" | "webhook" => format!("## `[{section}]`"),
         "organization" => "## `[organization.<name>]`".to_owned(),
-        // The admin token's credential has some of a credential's keys.
-        "credential" | "admin_rotation" => "## `[credential.<name>]` and `[defaults]`".to_owned(),
+        // The admin token's credential and a fleet have some of a credential's keys.
+        "fleet" if key == "accounts" => "## `[fleet.<name>]`".to_owned(),
+        "credential" | "fleet" | "admin_rotation" => "## `[credential.<name>]` and `[defaults]`".to_owned(),
         "deliver" => "## `deliver`".to_owned(),
         section => format!("## `[{}]`", section.replacen("sink.", "sink.<name>.", 1)),
     };
@@ -229,7 +233,7 @@ mod tests {
         for (section, keys) in
             KEYS.iter().filter(|(section, _)| !section.starts_with("sink.vault.auth") && *section != "admin_token")
         {
-            let tables = ["organization", "journal", "server", "limits", "webhook", "sink", "defaults", "credential"];
+            let tables = ["organization", "journal", "server", "limits", "webhook", "sink", "defaults", "credential", "fleet"];
             for key in keys.iter().filter(|key| !(section.is_empty() && tables.contains(key))) {
                 assert!(!told(section, key).is_empty(), "`{section}` `{key}` is not described");
             }

@@ -95,6 +95,26 @@ pub struct Limits {
     pub revocations_per_minute: NonZeroU32,
     /// The most tokens of one credential seen live before it is blocked.
     pub tokens_per_credential: usize,
+    /// Rotations and revocations as the file says it, if it does.
+    pub(super) written: (Option<NonZeroU32>, Option<NonZeroU32>),
+}
+
+impl Limits {
+    /// What is not written grows with the number of credentials.
+    pub(super) fn of(
+        written: (Option<NonZeroU32>, Option<NonZeroU32>),
+        tokens_per_credential: usize,
+        credentials: usize,
+    ) -> Self {
+        let two_percent = u32::try_from(credentials.div_ceil(50)).unwrap_or(u32::MAX);
+        let default = count(two_percent.max(10));
+        Self {
+            rotations_per_minute: written.0.unwrap_or(default),
+            revocations_per_minute: written.1.unwrap_or(default),
+            tokens_per_credential,
+            written,
+        }
+    }
 }
 
 /// The organizations whose names are known; `None` for those that are broken.
@@ -293,12 +313,7 @@ fn address(section: &Section<'_>, key: &'static str) -> Field<SocketAddr> {
 
 /// `credentials` is their number: the default limit grows with it.
 pub(super) fn limits(section: &Section<'_>, credentials: usize) -> Limits {
-    let two_percent = u32::try_from(credentials.div_ceil(50)).unwrap_or(u32::MAX);
-    let default = count(two_percent.max(10));
     let tokens = section.count("tokens_per_credential").value().map_or(16, NonZeroU32::get);
-    Limits {
-        rotations_per_minute: section.count("rotations_per_minute").value().unwrap_or(default),
-        revocations_per_minute: section.count("revocations_per_minute").value().unwrap_or(default),
-        tokens_per_credential: usize::try_from(tokens).unwrap_or(usize::MAX),
-    }
+    let written = (section.count("rotations_per_minute").value(), section.count("revocations_per_minute").value());
+    Limits::of(written, usize::try_from(tokens).unwrap_or(usize::MAX), credentials)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::{OrderRequest, Taken};
+use super::{Done, FleetChange, FleetRequest, OrderRequest, Taken};
 
 /// A credential's turn under way is waited for, which may hang on each of its places for their limits.
 const ANSWER_MAX: Duration = Duration::from_secs(110);
@@ -32,7 +32,7 @@ pub struct Client {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Answer {
-    Done { credentials: Vec<Taken> },
+    Done(Done),
     Refused { error: String },
 }
 
@@ -49,7 +49,16 @@ impl Client {
     /// # Errors
     /// Why no order was taken, or that the answer is not known.
     pub async fn order(&self, request: &OrderRequest) -> Result<Vec<Taken>, Unanswered> {
-        self.ask(self.http.post("http://rotad/v1/orders").json(request)).await
+        Ok(self.ask(self.http.post("http://rotad/v1/orders").json(request)).await?.credentials)
+    }
+
+    /// Has the accounts of a fleet listed; tells what that changed.
+    ///
+    /// # Errors
+    /// Why they can't be listed, or that the answer is not known.
+    pub async fn sweep_fleet(&self, request: &FleetRequest) -> Result<FleetChange, Unanswered> {
+        let done = self.ask(self.http.post("http://rotad/v1/fleets").json(request)).await?;
+        done.fleet.ok_or_else(|| Unanswered::Unknown("it says nothing of the fleet".to_owned()))
     }
 
     /// Has the configuration read again.
@@ -60,7 +69,7 @@ impl Client {
         self.ask(self.http.post("http://rotad/v1/reload")).await.map(drop)
     }
 
-    async fn ask(&self, request: reqwest::RequestBuilder) -> Result<Vec<Taken>, Unanswered> {
+    async fn ask(&self, request: reqwest::RequestBuilder) -> Result<Done, Unanswered> {
         let response = request.send().await.map_err(|error| match error.is_connect() {
             true => Unanswered::NoDaemon { path: self.path.display().to_string(), problem: root_cause(&error) },
             false => Unanswered::Unknown(root_cause(&error)),
@@ -68,7 +77,7 @@ impl Client {
         let status = response.status();
         let body = response.bytes().await.map_err(|error| Unanswered::Unknown(root_cause(&error)))?;
         match serde_json::from_slice(&body) {
-            Ok(Answer::Done { credentials }) => Ok(credentials),
+            Ok(Answer::Done(done)) => Ok(done),
             Ok(Answer::Refused { error }) => Err(Unanswered::Refused(error)),
             Err(_) => Err(Unanswered::Unknown(format!("HTTP status {status}"))),
         }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `POST /v1/orders` with `{"selection": …, "order": …}` | gives an order to each selected credential; answers once they are recorded |
 //! | `POST /v1/reload` | reads the configuration again, as SIGHUP does |
+//! | `POST /v1/fleets` with `{"fleet": …, "allow_gone": …}` | lists a fleet's accounts now; answers with the credentials that came and went |
 //!
 //! A refusal has status 422 and `{"error": "…"}`. Whoever may open the socket may give every order, so its mode
 //! is 0600, or 0660 for `control_group`; who did is taken from the kernel and stands in the history.
@@ -18,7 +19,7 @@ use tokio::sync::oneshot;
 use wildmatch::WildMatch;
 
 use crate::config::Config;
-use crate::rotation::{Account, CredentialName, Order};
+use crate::rotation::{Account, CredentialName, Order, Refusal};
 
 pub use client::{Client, Unanswered};
 pub use server::Server;
@@ -85,6 +86,16 @@ pub struct Taken {
     pub refusal: Option<String>,
 }
 
+/// The accounts of a fleet are to be listed now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FleetRequest {
+    pub fleet: String,
+    /// Those that are missing are gone, however many they are.
+    #[serde(default)]
+    pub allow_gone: bool,
+}
+
 /// A command on its way to the daemon.
 pub struct Asked {
     pub what: What,
@@ -98,10 +109,34 @@ pub struct Asked {
 pub enum What {
     Order(OrderRequest),
     Reload,
+    Fleet(FleetRequest),
 }
 
-/// Where the answer goes: what became of the order at each credential (none for a reload), or why nothing was done.
-pub type Answer = oneshot::Sender<Result<Vec<Taken>, String>>;
+/// What came of a command.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Done {
+    /// What became of an order at each credential.
+    pub credentials: Vec<Taken>,
+    /// What a list of a fleet's accounts changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<FleetChange>,
+}
+
+/// What a list of a fleet's accounts changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FleetChange {
+    /// How many it covers now.
+    pub accounts: usize,
+    pub come: Vec<Account>,
+    pub gone: Vec<Account>,
+    /// Those that the list lacks and that are not let go, yet.
+    pub missing: Vec<Account>,
+    /// Too many are missing for any to be let go.
+    pub refusal: Option<Refusal>,
+}
+
+/// Where the answer goes: what came of it, or why nothing was done.
+pub type Answer = oneshot::Sender<Result<Done, String>>;
 
 #[cfg(test)]
 mod tests {

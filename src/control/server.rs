@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Asked, OrderRequest, What};
+use super::{Asked, FleetRequest, OrderRequest, What};
 use crate::identities;
 use crate::web::serve::{self, Door};
 
@@ -48,7 +48,11 @@ impl Server {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
             .with_context(|| format!("the mode of `{}` can't be set", path.display()))?;
         let (asks, asked) = mpsc::channel(WAITING_MAX);
-        let router = Router::new().route("/v1/orders", post(order)).route("/v1/reload", post(reload)).with_state(asks);
+        let router = Router::new()
+            .route("/v1/orders", post(order))
+            .route("/v1/reload", post(reload))
+            .route("/v1/fleets", post(fleet))
+            .with_state(asks);
         Ok((Self { listener, path: path.to_owned(), router }, asked))
     }
 
@@ -114,13 +118,21 @@ async fn reload(State(asks): State<mpsc::Sender<Asked>>, Extension(Peer(by)): Ex
     ask(&asks, What::Reload, by).await
 }
 
+async fn fleet(
+    State(asks): State<mpsc::Sender<Asked>>,
+    Extension(Peer(by)): Extension<Peer>,
+    Json(request): Json<FleetRequest>,
+) -> Response {
+    ask(&asks, What::Fleet(request), by).await
+}
+
 async fn ask(asks: &mpsc::Sender<Asked>, what: What, by: String) -> Response {
     let (answer, answered) = oneshot::channel();
     if asks.send(Asked { what, by, answer }).await.is_err() {
         return refused("the daemon is stopping");
     }
     match answered.await {
-        Ok(Ok(credentials)) => Json(json!({ "credentials": credentials })).into_response(),
+        Ok(Ok(done)) => Json(done).into_response(),
         Ok(Err(refusal)) => refused(&refusal),
         Err(_) => refused("the daemon is stopping: ask again when it runs"),
     }

@@ -7,10 +7,15 @@ use serde::Serialize;
 
 use super::summary::{provider_failures, troubles};
 use crate::rotation::{Adoption, Blocked, Credential, DeliveryId, Policy, Reason, TokenId, Trouble};
-use crate::snapshot::{At, Attention, FreezeReason, JournalState, Label, Organization, Snapshot, Summary, label, span, until};
+use crate::snapshot::{
+    At, Attention, FleetSummary, FreezeReason, JournalState, Label, Organization, Snapshot, Summary, label, span, until,
+};
 
 /// How long before its expiry an admin token is told of: as the shipped alert has it.
 pub const ADMIN_TOKEN_EXPIRY_TOLD: jiff::SignedDuration = jiff::SignedDuration::from_hours(14 * 24);
+
+/// How long the accounts of a fleet may stay unlisted before it is told: as the shipped alert has it.
+const FLEET_UNLISTED_TOLD: jiff::SignedDuration = jiff::SignedDuration::from_mins(15);
 
 /// One thing that needs a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -217,7 +222,8 @@ label!(
 
 /// What of rotad as a whole needs a person.
 pub fn general_concerns(snapshot: &Snapshot) -> Vec<Concern> {
-    in_general(snapshot).into_iter().map(|(_, _, concern)| concern).collect()
+    let general = in_general(snapshot).into_iter().map(|(_, _, concern)| concern);
+    general.chain(snapshot.fleets.iter().flat_map(|fleet| of_fleet(fleet, snapshot.taken_at))).collect()
 }
 
 /// The same with what each is about: in a word, and the organization if it is about one.
@@ -277,6 +283,47 @@ fn general_concern(general: General, happened: String) -> Concern {
         next_at: None,
         remedy: remedy.to_owned(),
     }
+}
+
+/// What of a fleet needs a person.
+pub fn of_fleet(fleet: &FleetSummary, now: Timestamp) -> Vec<Concern> {
+    let FleetSummary { name, accounts, missing, left_out, refused_since, may_go, listed_at, failing } = fleet;
+    let about = |since: At, happened: String, next: &str, remedy: String| Concern {
+        attention: None,
+        place: None,
+        since: since.timestamp(),
+        happened,
+        next: next.to_owned(),
+        next_at: None,
+        remedy,
+    };
+    let mut concerns = Vec::new();
+    if let Some(may_go) = may_go {
+        let happened = format!(
+            "{missing} of the {accounts} accounts of the fleet `{name}` are gone from MotherDuck's list of users; by itself rotad lets go of {may_go} at once, and not of all"
+        );
+        let remedy = format!(
+            "`rotad sweep --fleet {name} --allow-gone` if they were deleted; otherwise see whom the admin token's user may see"
+        );
+        concerns.push(about(*refused_since, happened, "lets go of none of them, and lists again every minute", remedy));
+    }
+    let is_overdue = listed_at.timestamp().is_none_or(|at| now.duration_since(at) > FLEET_UNLISTED_TOLD);
+    if let Some(reason) = failing.filter(|_| is_overdue) {
+        let happened = format!("the accounts of the fleet `{name}` can't be listed (`{}`)", reason.as_str());
+        let remedy = "the log says more; the admin token's user needs the privilege `member_management.view_all_members`";
+        concerns.push(about(
+            *listed_at,
+            happened,
+            "leaves the accounts as they are, and lists again every minute",
+            remedy.to_owned(),
+        ));
+    }
+    if *left_out > 0 {
+        let happened = format!("{left_out} accounts that the pattern of the fleet `{name}` matches can't be covered");
+        let remedy = "the log says why, for each; a credential of its own may have other places";
+        concerns.push(about(At::UNKNOWN, happened, "rotates nothing of theirs", remedy.to_owned()));
+    }
+    concerns
 }
 
 fn happened_in_general(general: General) -> &'static str {

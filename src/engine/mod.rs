@@ -18,7 +18,7 @@ use jiff::{SignedDuration, Timestamp};
 use tracing::{error, info};
 
 pub use concern::{
-    ADMIN_TOKEN_EXPIRY_TOLD, Concern, General, by_summary, concerns, general_concerns, in_general, near_deadline,
+    ADMIN_TOKEN_EXPIRY_TOLD, Concern, General, by_summary, concerns, general_concerns, in_general, near_deadline, of_fleet,
     remedy_of_block, remedy_of_failure,
 };
 pub use detail::{Delivered, Detail, PlaceLine, STEPS, StepLine, TokenEnd, TokenLine};

@@ -103,6 +103,14 @@ catalogue! {
         "Until when every consumer keeps working if rotad dies now, in seconds since 1970.";
     ADMIN_TOKEN_EXPIRY = Gauge "rotad_admin_token_expiry_timestamp_seconds" ["organization"]
         "When the admin token expires, in seconds since 1970; absent unless known.";
+    FLEET_ACCOUNTS = Gauge "rotad_fleet_accounts" ["fleet"]
+        "Accounts that the fleet covers, missing ones included.";
+    FLEET_ACCOUNTS_MISSING = Gauge "rotad_fleet_accounts_missing" ["fleet"]
+        "Accounts of the fleet that the last list of users lacked and that are not let go, yet.";
+    FLEET_LETTING_GO_REFUSED = Gauge "rotad_fleet_letting_go_refused" ["fleet"]
+        "1 while no account of the fleet is let go since too many are gone at once, otherwise 0.";
+    FLEET_LIST_LAST_SUCCESS = Gauge "rotad_fleet_list_last_success_timestamp_seconds" ["fleet"]
+        "When the fleet's accounts were last listed completely, in seconds since 1970.";
     SWEEP_LAST_SUCCESS = Gauge "rotad_sweep_last_success_timestamp_seconds" ["organization"]
         "Since when every credential was swept with success, in seconds since 1970; absent while one never was.";
     SCHEDULER_HEARTBEAT = Gauge "rotad_scheduler_heartbeat_timestamp_seconds" []

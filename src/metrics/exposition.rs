@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::Metrics;
 use super::catalogue::{self, Definition};
 use crate::rotation::{CredentialName, Moment};
-use crate::snapshot::{At, Board, Label, Organization, Snapshot, Summary, Tally, TokenPhase};
+use crate::snapshot::{At, Board, FleetSummary, Label, Organization, Snapshot, Summary, Tally, TokenPhase};
 
 /// The text format's content type.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -117,6 +117,10 @@ fn totals(text: &mut String, snapshot: &Snapshot) {
     }
     moment(text, &catalogue::SURVIVAL_DEADLINE, snapshot.survival_deadline_at);
     by_organization(text, &catalogue::ADMIN_TOKEN_EXPIRY, snapshot, |organization| organization.admin_token_expires_at);
+    by_fleet(text, &catalogue::FLEET_ACCOUNTS, snapshot, |fleet| Some(fleet.accounts.to_string()));
+    by_fleet(text, &catalogue::FLEET_ACCOUNTS_MISSING, snapshot, |fleet| Some(fleet.missing.to_string()));
+    by_fleet(text, &catalogue::FLEET_LETTING_GO_REFUSED, snapshot, |fleet| Some(flag(fleet.may_go.is_some()).to_string()));
+    by_fleet(text, &catalogue::FLEET_LIST_LAST_SUCCESS, snapshot, |fleet| Some(in_seconds(fleet.listed_at.millis()?)));
     by_organization(text, &catalogue::SWEEP_LAST_SUCCESS, snapshot, |organization| organization.last_sweep_at);
     moment(text, &catalogue::SCHEDULER_HEARTBEAT, snapshot.heartbeat_at);
     count(text, &catalogue::CONFIG_LAST_RELOAD_SUCCESSFUL, flag(snapshot.last_reload_successful));
@@ -161,6 +165,25 @@ fn by_organization(text: &mut String, definition: &Definition, snapshot: &Snapsh
         seconds(text, millis);
         text.push('\n');
     }
+}
+
+/// Without fleets the family is not there.
+fn by_fleet(text: &mut String, definition: &Definition, snapshot: &Snapshot, value: impl Fn(&FleetSummary) -> Option<String>) {
+    let known = snapshot.fleets.iter().filter_map(|fleet| Some((fleet, value(fleet)?)));
+    for (index, (fleet, value)) in known.enumerate() {
+        if index == 0 {
+            head(text, definition);
+        }
+        labelled(text, definition, &[&fleet.name]);
+        text.push_str(&value);
+        text.push('\n');
+    }
+}
+
+fn in_seconds(millis: i64) -> String {
+    let mut text = String::new();
+    seconds(&mut text, millis);
+    text
 }
 
 fn head(text: &mut String, definition: &Definition) {

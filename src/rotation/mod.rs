@@ -10,6 +10,7 @@ pub mod breakage;
 mod credential;
 mod deliver;
 mod entry;
+mod fleet;
 mod issue;
 mod judge;
 mod look;
@@ -26,6 +27,7 @@ pub use adopt::Adoption;
 pub use backoff::Backoff;
 pub use credential::{Attempt, Block, Blocked, Credential, Delivery, ProcessId, Rotation, Seen, Settled, Stage, Token, Trouble};
 pub use entry::{Entry, Happened};
+pub use fleet::{Change, GONE_AFTER, Listed, Refusal, Roll};
 pub use issue::{Due, Why, deadline, due_by_time};
 pub use order::{EvenIfServed, Order, Orders, Pause, REASON_MAX};
 pub use outcome::{

@@ -1,5 +1,6 @@
 //! The words of the design as types: names, ids, fingerprints and moments.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
@@ -312,7 +313,8 @@ impl Account {
         &self.0
     }
 
-    fn folded(&self) -> String {
+    /// The one writing that all writings of this account share.
+    pub fn folded(&self) -> String {
         self.0.to_lowercase()
     }
 }
@@ -324,6 +326,18 @@ impl PartialEq for Account {
 }
 
 impl Eq for Account {}
+
+impl PartialOrd for Account {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Account {
+    fn cmp(&self, other: &Self) -> Ordering {
+        if self.0 == other.0 { Ordering::Equal } else { self.folded().cmp(&other.folded()) }
+    }
+}
 
 impl fmt::Display for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
