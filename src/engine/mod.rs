@@ -1,5 +1,6 @@
 //! The engine: wakes what is due, bounds the workers, and carries out what the core says.
 
+mod acting;
 mod concern;
 mod detail;
 mod forecast;

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use tracing::{error, warn};
 
+use super::acting::Acting;
 use super::orders::Answer;
 use super::summary::summarize;
-use super::{Acted, Engine, Member, Ordered};
+use super::{Engine, Member, Ordered};
 use crate::fail_point::{self, Point};
 use crate::journal::{JournalError, Row, Save};
-use crate::metrics::{SinkOperation, Step};
+use crate::metrics::SinkOperation;
 use crate::motherduck::Provider;
 use crate::rotation::breakage::{Breakage, broken};
 use crate::rotation::{
@@ -142,10 +143,10 @@ impl Worker<'_> {
             if let Action::Wait { until } = action {
                 return self.end(&turn, until, now, conditions.frozen);
             }
-            let step = step_of(turn.credential(), &action);
+            let acting = Acting::of(turn.credential(), &action);
             self.carry_out(&mut turn, action).await;
-            if let Some((step, rotation, place)) = step {
-                self.tell_acted(&turn, step, rotation, place.as_ref(), now.wall);
+            if let Some(acting) = acting {
+                acting.ended(self.engine, self.name, &turn, now.wall);
             }
             fail_point::pass(after);
         }
@@ -268,14 +269,6 @@ impl Worker<'_> {
                 _ => {}
             }
         }
-    }
-
-    fn tell_acted(&self, turn: &Turn<'_>, step: Step, rotation: RotationId, place: Option<&DeliveryId>, began: Timestamp) {
-        let known = turn.credential().rotations.get(&rotation);
-        let token = known.and_then(|rotation| rotation.token.as_ref()).map(|token| &token.id);
-        let ended = self.engine.clock.now().wall;
-        let acted = Acted { step, rotation, token, place, began, ended, entries: turn.unsaved_entries() };
-        self.engine.witness.acted(self.name, &acted);
     }
 
     /// How close it came: from the delivery everywhere to the old token's expiry.
@@ -438,21 +431,6 @@ impl Worker<'_> {
             self.watch_own_token(turn.credential(), true).await;
         }
         outcome
-    }
-}
-
-/// Which step of which rotation an action is. A read is one while the newest token is on its way to its places.
-fn step_of(credential: &Credential, action: &Action) -> Option<(Step, RotationId, Option<DeliveryId>)> {
-    match action {
-        Action::Issue { rotation, .. } => Some((Step::Issue, *rotation, None)),
-        Action::Verify { rotation } => Some((Step::Verify, *rotation, None)),
-        Action::Write { delivery, rotation } => Some((Step::Write, *rotation, Some(delivery.clone()))),
-        Action::Revoke { rotation, .. } => Some((Step::Revoke, *rotation, None)),
-        Action::Read { delivery } => {
-            let (latest, _) = credential.latest().filter(|(latest, _)| credential.current != Some(*latest))?;
-            Some((Step::Read, latest, Some(delivery.clone())))
-        }
-        Action::List { .. } | Action::Wait { .. } => None,
     }
 }
 
