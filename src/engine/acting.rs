@@ -39,14 +39,16 @@ impl Acting {
     /// It was carried out, and `turn` knows what came of it.
     pub(super) fn ended(&self, engine: &Engine, name: &CredentialName, turn: &Turn<'_>, began: Timestamp) {
         let known = turn.credential().rotations.get(&self.rotation).and_then(|rotation| rotation.token.as_ref());
+        let entries = turn.unsaved_entries();
         let acted = Acted {
             step: self.step,
             rotation: self.rotation,
             token: self.token.as_ref().or(known.map(|token| &token.id)),
             place: self.place.as_ref(),
             began,
-            ended: engine.clock.now().wall,
-            entries: turn.unsaved_entries(),
+            // At the very moment that the history has for it, where it has one.
+            ended: entries.last().map_or_else(|| engine.clock.now().wall, |entry| entry.at),
+            entries,
         };
         engine.witness.acted(name, &acted);
     }
