@@ -27,7 +27,7 @@ use crate::journal::{CLOCK_MARK, Journal, SqliteJournal};
 use crate::metrics::Metrics;
 use crate::rotation::Moment;
 use crate::snapshot::{Board, JournalState};
-use crate::{web, webhook};
+use crate::{otlp, web, webhook};
 
 /// With the scheduler's 15 s for turns under way these keep a stop within the 20 s that are promised.
 const LOOK_MAX: Duration = Duration::from_secs(2);
@@ -85,6 +85,7 @@ impl Daemon {
     pub async fn start_by(clock: Arc<Clock>, config: Arc<Config>, witness: Arc<dyn Witness>) -> anyhow::Result<Self> {
         let metrics = Arc::new(Metrics::new().context("the metrics can't be set up")?);
         let board = Arc::new(Board::new(clock.now()));
+        let witness = otlp::beside(witness, &config.deployment, &metrics);
         let surroundings = Surroundings { clock: clock.clone(), metrics: metrics.clone(), board: board.clone() };
         let fleet = Arc::new(Fleet::open(config.clone(), &surroundings, None).await.map_err(anyhow::Error::msg)?);
         let journal = open_journal(&config, &clock, &metrics)?;

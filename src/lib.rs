@@ -3,6 +3,7 @@
 pub mod clock; // the only reader of time
 pub mod fail_point; // where tests end the process; nothing in a production build
 pub mod hardening; // what the process gives up at its start
+pub mod http; // the client by which others are told
 pub mod identities; // names of users and groups
 pub mod json; // reading JSON of others
 pub mod notify; // telling systemd how the daemon is
@@ -23,6 +24,7 @@ pub mod engine; // scheduler, workers, limits
 pub mod fleet; // from the configuration to what the engine works with
 
 pub mod control; // commands over a Unix socket
+pub mod otlp; // rotations as traces of OpenTelemetry
 pub mod web; // metrics, health and status over HTTP
 pub mod webhook; // what needs a person, told without Prometheus
 

@@ -9,10 +9,10 @@ use std::path::Path;
 /// as long as no circle comes of it.
 const TIERS: &[&[&str]] = &[
     &["rotation"],
-    &["secret", "clock", "hardening", "json", "fail_point", "identities", "notify"],
+    &["secret", "clock", "hardening", "json", "fail_point", "http", "identities", "notify"],
     &["journal", "motherduck", "sinks", "config"],
     &["snapshot", "metrics", "logging", "engine"],
-    &["web", "control", "fleet", "webhook"],
+    &["web", "control", "fleet", "otlp", "webhook"],
     &["daemon"],
     &["cli"],
     &["main"],

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use rotad::metrics::{
-    self, Exposition, Metrics, RevocationOutcome, RotationOutcome, SinkOperation, Step, WebhookOutcome, catalogue,
+    self, Exposition, Metrics, RevocationOutcome, RotationOutcome, SinkOperation, SpanOutcome, Step, WebhookOutcome, catalogue,
 };
 use rotad::motherduck::{Code, Observer, Operation};
 use rotad::rotation::{Blocked, CredentialName, DeliveryId, Entry, Happened, Moment, Reason, Steady};
@@ -26,6 +26,7 @@ const PROMISED: &[&str] = &[
     "rotad_revocations_total{outcome}",
     "rotad_clock_jumps_total",
     "rotad_webhook_messages_total{outcome}",
+    "rotad_trace_spans_total{outcome}",
     "rotad_provider_request_duration_seconds{operation}",
     "rotad_sink_request_duration_seconds{sink,operation}",
     "rotad_journal_commit_duration_seconds",
@@ -144,6 +145,7 @@ fn counted() -> Metrics {
     metrics.revocation(RevocationOutcome::Expired);
     metrics.clock_jump();
     metrics.webhook_message(WebhookOutcome::Failed);
+    metrics.trace_spans(SpanOutcome::Lost, 3);
     metrics
 }
 

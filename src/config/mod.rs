@@ -53,7 +53,7 @@ pub use schema::schema;
 pub use sections::{AdminToken, Journal, LISTEN_DEFAULT, Limits, Organization, Server};
 pub use sink::Sink;
 pub use surroundings::{FileFact, MountFact, Surroundings, System, Unlooked};
-pub use webhook::{Address, Webhook, webhook_url};
+pub use webhook::{Address, Webhook};
 
 /// The documented example, which `rotad config example` prints.
 pub const EXAMPLE: &str = include_str!("../../config/rotad.toml");

@@ -1,6 +1,5 @@
 //! Parts that several sections have: names, URLs, sources of secrets.
 
-use std::net::IpAddr;
 use std::path::Path;
 
 use reqwest::Url;
@@ -9,6 +8,7 @@ use super::problem::quoted;
 use super::reader::{At, Field, Section, absolute, described};
 use super::surroundings::{FileFact, Surroundings};
 use super::{Sheet, hint};
+use crate::http::is_loopback;
 use crate::secret::SecretSource;
 
 pub(super) const SECRET_SOURCE_KEYS: &[&str] = &["file", "env"];
@@ -64,12 +64,6 @@ pub(super) fn url(section: &Section<'_>, key: &'static str, with_path: bool) -> 
         }
         Some(url.as_str().trim_end_matches('/').to_owned())
     })
-}
-
-/// Whether a URL's host is this machine for certain.
-pub(super) fn is_loopback(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// `{ file = "/path" }` or `{ env = "NAME" }`, never the secret itself.

@@ -325,17 +325,17 @@ fn refers_elsewhere(value: &str) -> bool {
         && inner.matches('=').count() == 1
 }
 
-/// Masks what follows the host in `url = "https://…"`: a webhook's path is its secret.
+/// Masks what follows the host in `key = "https://…"`, but for keys whose paths are no secrets: a webhook's path is one,
+/// whatever its key was mistyped as.
 fn mask_webhook(line: &str) -> String {
-    let assigned = line.match_indices("url").find_map(|(at, key)| {
-        let rest = line[at + key.len()..].trim_start_matches(['"', '\'']).trim_start();
-        let value = rest.strip_prefix('=')?.trim_start().trim_start_matches(['"', '\'']);
-        let (_, after) = value.split_once("://").filter(|(scheme, _)| scheme.to_ascii_lowercase().starts_with("http"))?;
+    let path = line.split_once("://").and_then(|(before, after)| {
+        let (key, scheme) = before.rsplit_once('=')?;
+        let known = ["api_url", "endpoint_url", "address"].iter().any(|known| key.trim_end().ends_with(known));
+        let is_http = scheme.trim_start_matches([' ', '"', '\'']).to_ascii_lowercase().starts_with("http");
         let path = &after[after.find(['/', '?', '#'])?..];
-        let is_whole = !line[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
-        (is_whole && path.len() > 1).then_some(path.len() - 1)
+        (is_http && !known && path.len() > 1).then_some(path.len() - 1)
     });
-    assigned.map_or_else(|| line.to_owned(), |masked| format!("{}…", &line[..line.len() - masked]))
+    path.map_or_else(|| line.to_owned(), |masked| format!("{}…", &line[..line.len() - masked]))
 }
 
 fn mask_passwords(text: &str) -> String {
@@ -367,6 +367,10 @@ mod tests {
             assert!(!masked(line).contains("hunter2"), "{}", masked(line));
         }
         assert!(!masked(&format!("x = \"{jwt}\"")).contains("eyJ"));
+        for key in ["url", "uri", "webhook"] {
+            let shown = masked(&format!("{key} = \"https://hooks.example/services/T0/hunter2?x=1\""));
+            assert_eq!(shown, format!("{key} = \"https://hooks.example/…"));
+        }
         assert!(!quoted(jwt).contains("eyJ"));
     }
 

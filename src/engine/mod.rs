@@ -1,5 +1,6 @@
 //! The engine: wakes what is due, bounds the workers, and carries out what the core says.
 
+mod acting;
 mod concern;
 mod detail;
 mod forecast;
@@ -31,9 +32,9 @@ pub use summary::{phase, summarize};
 
 use crate::clock::Clock;
 use crate::journal::{Journal, JournalError};
-use crate::metrics::{Metrics, SinkOperation, sink_of};
+use crate::metrics::{self, Metrics, SinkOperation, sink_of};
 use crate::motherduck::Provider;
-use crate::rotation::{Account, CredentialName, DeliveryId, Entry, Facts, Fingerprint, Moment, Policy, RotationId};
+use crate::rotation::{Account, CredentialName, DeliveryId, Entry, Facts, Fingerprint, Moment, Policy, RotationId, TokenId};
 use crate::secret::Secret;
 use crate::sinks::Places;
 use crate::snapshot::{Board, JournalState, OrganizationIndex};
@@ -87,6 +88,23 @@ pub trait Roster: Send + Sync {
 /// Is told of every step that was recorded: the log, or the demo's narrator.
 pub trait Witness: Send + Sync {
     fn happened(&self, credential: &CredentialName, entry: &Entry);
+
+    /// A step of a rotation was carried out; what came of it is not recorded yet. For traces, which need both ends.
+    fn acted(&self, _: &CredentialName, _: &Acted<'_>) {}
+}
+
+/// A step of a rotation, carried out.
+#[derive(Debug, Clone, Copy)]
+pub struct Acted<'a> {
+    pub step: metrics::Step,
+    pub rotation: RotationId,
+    /// The rotation's token, where that is known by the end.
+    pub token: Option<&'a TokenId>,
+    pub place: Option<&'a DeliveryId>,
+    pub began: Timestamp,
+    pub ended: Timestamp,
+    /// What it brought about.
+    pub entries: &'a [Entry],
 }
 
 /// What every worker shares.

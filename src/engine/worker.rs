@@ -7,6 +7,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use tracing::{error, warn};
 
+use super::acting::Acting;
 use super::orders::Answer;
 use super::summary::summarize;
 use super::{Engine, Member, Ordered};
@@ -142,7 +143,11 @@ impl Worker<'_> {
             if let Action::Wait { until } = action {
                 return self.end(&turn, until, now, conditions.frozen);
             }
+            let acting = Acting::of(turn.credential(), &action);
             self.carry_out(&mut turn, action).await;
+            if let Some(acting) = acting {
+                acting.ended(self.engine, self.name, &turn, now.wall);
+            }
             fail_point::pass(after);
         }
     }

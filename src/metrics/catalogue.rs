@@ -55,6 +55,8 @@ catalogue! {
         "Jumps of the wall clock by more than 60 seconds against the time since boot.";
     WEBHOOK_MESSAGES = Counter "rotad_webhook_messages_total" ["outcome"]
         "Messages to the webhook, `sent` or `failed`; what failed is told again.";
+    TRACE_SPANS = Counter "rotad_trace_spans_total" ["outcome"]
+        "Spans of traces, `sent` to the collector or `lost`; 0 in a build without traces.";
 
     PROVIDER_REQUEST_DURATION = Histogram "rotad_provider_request_duration_seconds" ["operation"]
         "Seconds that a request to MotherDuck's API took, failed ones included.";

@@ -73,6 +73,15 @@ label!(
 );
 
 label!(
+    /// How a trace's span ended up.
+    SpanOutcome {
+        Sent = "sent",
+        /// The collector did not take it in time.
+        Lost = "lost",
+    }
+);
+
+label!(
     /// What is asked of a sink.
     SinkOperation {
         Read = "read",
@@ -122,6 +131,7 @@ pub struct Metrics {
     revocations: IntCounterVec,
     clock_jumps: IntCounter,
     webhook_messages: IntCounterVec,
+    trace_spans: IntCounterVec,
     provider_request_duration: HistogramVec,
     sink_request_duration: HistogramVec,
     journal_commit_duration: Histogram,
@@ -144,6 +154,7 @@ impl Metrics {
             revocations: counters(&registry, &catalogue::REVOCATIONS)?,
             clock_jumps: registered(&registry, IntCounter::with_opts(options(&catalogue::CLOCK_JUMPS))?)?,
             webhook_messages: counters(&registry, &catalogue::WEBHOOK_MESSAGES)?,
+            trace_spans: counters(&registry, &catalogue::TRACE_SPANS)?,
             provider_request_duration: histograms(&registry, &catalogue::PROVIDER_REQUEST_DURATION, PROVIDER_BUCKETS)?,
             sink_request_duration: histograms(&registry, &catalogue::SINK_REQUEST_DURATION, SINK_BUCKETS)?,
             journal_commit_duration: histogram(&registry, &catalogue::JOURNAL_COMMIT_DURATION, COMMIT_BUCKETS)?,
@@ -159,6 +170,7 @@ impl Metrics {
         each::<RotationOutcome>(|outcome| drop(self.rotations.with_label_values(&[outcome])));
         each::<RevocationOutcome>(|outcome| drop(self.revocations.with_label_values(&[outcome])));
         each::<WebhookOutcome>(|outcome| drop(self.webhook_messages.with_label_values(&[outcome])));
+        each::<SpanOutcome>(|outcome| drop(self.trace_spans.with_label_values(&[outcome])));
         each::<Step>(|step| {
             Reason::ALL.iter().for_each(|reason| drop(self.step_failures.with_label_values(&[step, reason.as_str()])));
         });
@@ -242,6 +254,10 @@ impl Metrics {
 
     pub fn webhook_message(&self, outcome: WebhookOutcome) {
         self.webhook_messages.with_label_values(&[outcome.as_str()]).inc();
+    }
+
+    pub fn trace_spans(&self, outcome: SpanOutcome, spans: usize) {
+        self.trace_spans.with_label_values(&[outcome.as_str()]).inc_by(spans as u64);
     }
 
     /// Appends all of it in Prometheus's text format, families in the order of their names.

@@ -7,5 +7,7 @@ pub mod catalogue;
 mod counters;
 mod exposition;
 
-pub use counters::{DeliveryOutcome, Metrics, RevocationOutcome, RotationOutcome, SinkOperation, Step, WebhookOutcome, sink_of};
+pub use counters::{
+    DeliveryOutcome, Metrics, RevocationOutcome, RotationOutcome, SinkOperation, SpanOutcome, Step, WebhookOutcome, sink_of,
+};
 pub use exposition::{CONTENT_TYPE, Exposition};

@@ -253,6 +253,11 @@ impl<'a> Turn<'a> {
         Some((&self.credential, std::mem::take(&mut self.entries)))
     }
 
+    /// What happened since the last save.
+    pub fn unsaved_entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
     pub fn credential(&self) -> &Credential {
         &self.credential
     }

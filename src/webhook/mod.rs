@@ -18,6 +18,7 @@ pub use message::{EVENTS_MAX, Event, Message, recovery};
 use crate::config::Webhook;
 use crate::engine::{Concern, Engine, Roster, by_summary, concerns, in_general, near_deadline, summarize};
 use crate::fleet::Fleet;
+use crate::http;
 use crate::metrics::WebhookOutcome;
 use crate::rotation::{Backoff, Failed, Reason};
 use crate::snapshot::{Attention, Snapshot};
@@ -35,7 +36,7 @@ const LOOK_LEAST: Duration = Duration::from_millis(250);
 /// Looks and tells until `stop` says so. Each look follows the configuration that is in force then.
 pub async fn run(engine: Arc<Engine>, mut fleet: watch::Receiver<Arc<Fleet>>, mut stop: watch::Receiver<bool>) {
     let mut teller =
-        Teller { engine, ledger: None, pace: Pace::default(), backoff: Backoff::default(), http: None, unsaved: false };
+        Teller { engine, ledger: None, pace: Pace::default(), backoff: Backoff::default(), client: None, unsaved: false };
     let telling = async {
         loop {
             let now = fleet.borrow_and_update().clone();
@@ -63,7 +64,7 @@ struct Teller {
     ledger: Option<Ledger>,
     pace: Pace,
     backoff: Backoff,
-    http: Option<reqwest::Client>,
+    client: Option<reqwest::Client>,
     /// What was told is not in the journal yet.
     unsaved: bool,
 }
@@ -151,11 +152,11 @@ impl Teller {
     }
 
     async fn send(&mut self, webhook: &Webhook, body: String) -> Result<(), Failed> {
-        let http = match self.http.take() {
-            Some(http) => http,
-            None => post::client()?,
+        let client = match self.client.take() {
+            Some(client) => client,
+            None => http::client()?,
         };
-        post::post(self.http.insert(http), webhook, body).await
+        post::post(self.client.insert(client), webhook, body).await
     }
 
     /// The words for a state that is the matter now.
