@@ -3,6 +3,8 @@
 #![cfg(feature = "stand-in")]
 #![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests are tests too
 
+#[path = "motherduck/accounts.rs"]
+mod accounts;
 #[path = "motherduck/stand_in.rs"]
 mod stand_in;
 #[path = "motherduck/support.rs"]

@@ -1,5 +1,6 @@
 //! The commands, one file each. Data goes to stdout, the rest to stderr.
 
+mod account;
 mod check;
 mod config;
 #[cfg(feature = "stand-in")]
@@ -78,6 +79,9 @@ enum Command {
     Plan(plan::Arguments),
     /// Print the configuration with what takes over tokens that were made by hand
     Import(import::Arguments),
+    /// Look at service accounts, create them, set their Ducklings, delete them
+    #[command(subcommand)]
+    Account(account::Command),
     /// Show what happened: every step of every rotation
     History(history::Arguments),
     /// Replace tokens now, under the limits
@@ -167,6 +171,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Ended> {
         Command::Plan(arguments) => plan::run(&config, &arguments),
         Command::Probe(arguments) => probe::run(&config, &arguments),
         Command::Import(arguments) => import::run(&config, &arguments),
+        Command::Account(command) => account::run(&config, &command),
         Command::History(arguments) => history::run(&config, &arguments),
         Command::Rotate(arguments) => order::rotate(&config, &arguments),
         Command::Panic(arguments) => order::panic(&config, &arguments),

@@ -41,6 +41,11 @@ impl Asked<'_> {
             Operation::Revoke => format!("revoke a token of `{account}`"),
             Operation::Verify => format!("let the new token list the tokens of `{account}`"),
             Operation::ListUsers => "list the users".to_owned(),
+            Operation::CreateAccount => format!("create the account `{account}`"),
+            Operation::DeleteAccount => format!("delete the account `{account}`"),
+            Operation::Ducklings => format!("read the Ducklings of `{account}`"),
+            Operation::SetDucklings => format!("set the Ducklings of `{account}`"),
+            Operation::ActiveAccounts => "list the active accounts".to_owned(),
         }
     }
 
@@ -214,7 +219,7 @@ fn admitted(asked: Asked<'_>, answer: &Answer, bearer: &Secret) -> VerifyOutcome
 }
 
 /// The failure that an answer other than a success tells of, with what to do about it.
-fn refusal(asked: Asked<'_>, answer: &Answer, bearer: &Secret) -> Failed {
+pub(super) fn refusal(asked: Asked<'_>, answer: &Answer, bearer: &Secret) -> Failed {
     let error = api_error(answer);
     let said = error.words(bearer);
     let organization = asked.organization;
@@ -239,7 +244,8 @@ fn refusal(asked: Asked<'_>, answer: &Answer, bearer: &Secret) -> Failed {
             Ok(_) => (Reason::NoRoute, "; that address is not MotherDuck's API: correct `api_url`".to_owned()),
         },
         408 => (Reason::TimedOut, String::new()),
-        409 => (Reason::NameTaken, "; a token of that name exists".to_owned()),
+        409 if asked.operation == Operation::Issue => (Reason::NameTaken, "; a token of that name exists".to_owned()),
+        409 => (Reason::NameTaken, String::new()),
         429 => (Reason::Throttled, "; lower `requests_per_second` if that goes on".to_owned()),
         400..=499 => (Reason::Rejected, String::new()),
         500..=599 => (Reason::Unavailable, String::new()),
@@ -295,7 +301,7 @@ fn api_error(answer: &Answer) -> ApiError {
 }
 
 /// Whether a 400 says that the name is taken (third parties have seen `unique constraint`).
-fn names_a_conflict(answer: &Answer) -> bool {
+pub(super) fn names_a_conflict(answer: &Answer) -> bool {
     let message = api_error(answer).message.unwrap_or_default().to_lowercase();
     message.contains("unique constraint") || message.contains("already exists")
 }
@@ -384,7 +390,7 @@ fn created(asked: Asked<'_>, answer: &Answer) -> Result<(ListedToken, Secret), F
 }
 
 /// The JSON of a success. What the parser has to say is not passed on: it quotes the text.
-fn parse<T: serde::de::DeserializeOwned>(asked: Asked<'_>, answer: &Answer) -> Result<T, Failed> {
+pub(super) fn parse<T: serde::de::DeserializeOwned>(asked: Asked<'_>, answer: &Answer) -> Result<T, Failed> {
     let body = answer.body.as_ref().map_err(|fault| fault.failed(asked, answer.status))?;
     if body.is_empty() {
         return Err(asked.failed(Reason::BadAnswer, &format!("MotherDuck answered {} without a body", answer.status)));

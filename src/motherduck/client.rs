@@ -114,18 +114,18 @@ pub struct Probe {
 }
 
 /// A request without an answer.
-struct Unanswered {
+pub(super) struct Unanswered {
     /// Whether anything can have reached the API.
-    sent: bool,
-    failed: Failed,
+    pub sent: bool,
+    pub failed: Failed,
 }
 
 /// One request.
-struct Request<'a> {
-    asked: Asked<'a>,
-    method: Method,
-    url: String,
-    body: Option<Vec<u8>>,
+pub(super) struct Request<'a> {
+    pub asked: Asked<'a>,
+    pub method: Method,
+    pub url: String,
+    pub body: Option<Vec<u8>>,
 }
 
 impl Client {
@@ -219,21 +219,35 @@ impl Client {
         self.wire.as_ref()
     }
 
-    fn asked<'a>(&'a self, operation: Operation, account: &'a Account) -> Asked<'a> {
+    pub(super) fn asked<'a>(&'a self, operation: Operation, account: &'a Account) -> Asked<'a> {
         Asked { operation, organization: &self.organization, account }
+    }
+
+    /// An address below the API's own.
+    pub(super) fn root_url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    pub(super) fn users_url(&self) -> String {
+        self.root_url("/v1/users")
     }
 
     /// `{base}/v1/users/{account}/tokens`
     fn tokens_url(&self, asked: Asked<'_>) -> Result<String, Failed> {
+        Ok(format!("{}/tokens", self.user_url(asked)?))
+    }
+
+    /// `{base}/v1/users/{account}`
+    pub(super) fn user_url(&self, asked: Asked<'_>) -> Result<String, Failed> {
         let segment = path_segment(asked.account.as_str(), USERNAME_MAX).ok_or_else(|| {
             asked.failed(Reason::Rejected, "that is no account's name (1 to 255 characters, not `.` or `..`); correct it")
         })?;
-        Ok(format!("{}/v1/users/{segment}/tokens", self.base))
+        Ok(format!("{}/{segment}", self.users_url()))
     }
 
     /// Sends a request as the admin, once more if the token was replaced meanwhile: a 401 is given
     /// before anything is done, so this holds for a POST too.
-    async fn ask(&self, request: &Request<'_>) -> Result<(Answer, Secret), Unanswered> {
+    pub(super) async fn ask(&self, request: &Request<'_>) -> Result<(Answer, Secret), Unanswered> {
         let not_sent = |failed| Unanswered { sent: false, failed };
         let bearer = self.admin.current().await.map_err(not_sent)?;
         let answer = self.send(request, &bearer).await?;
@@ -348,7 +362,7 @@ impl Client {
     pub async fn users(&self) -> Result<Vec<User>, Failed> {
         let everybody = Account::new("");
         let asked = self.asked(Operation::ListUsers, &everybody);
-        self.in_time(asked, self.walk(asked, &format!("{}/v1/users", self.base), answer::users_page, |user| &user.id)).await
+        self.in_time(asked, self.walk(asked, &self.users_url(), answer::users_page, |user| &user.id)).await
     }
 
     /// Asks for one page, again after a passing failure.

@@ -1,5 +1,6 @@
 //! The provider: MotherDuck's admin API, as far as rotation needs it.
 
+mod accounts;
 mod admin_token;
 mod answer;
 mod claims;
@@ -18,6 +19,7 @@ use crate::rotation::{
 };
 use crate::secret::Secret;
 
+pub use accounts::{AccountOutcome, Ducklings, ReadScaling, ReadWrite, Running, Size, new_account};
 pub use admin_token::{AdminSource, TokenPlace};
 pub use answer::User;
 pub use client::{Client, Options, Probe, TimeLimits};

@@ -13,10 +13,31 @@ pub enum Operation {
     Verify,
     /// `GET /v1/users`, one page
     ListUsers,
+    /// `POST /v1/users`
+    CreateAccount,
+    /// `DELETE /v1/users/{username}`
+    DeleteAccount,
+    /// `GET /v1/users/{username}/instances`
+    Ducklings,
+    /// `PUT /v1/users/{username}/instances`
+    SetDucklings,
+    /// `GET /v1/active_accounts`
+    ActiveAccounts,
 }
 
 impl Operation {
-    pub const ALL: [Self; 5] = [Self::Issue, Self::List, Self::Revoke, Self::Verify, Self::ListUsers];
+    pub const ALL: [Self; 10] = [
+        Self::Issue,
+        Self::List,
+        Self::Revoke,
+        Self::Verify,
+        Self::ListUsers,
+        Self::CreateAccount,
+        Self::DeleteAccount,
+        Self::Ducklings,
+        Self::SetDucklings,
+        Self::ActiveAccounts,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -25,6 +46,11 @@ impl Operation {
             Self::Revoke => "revoke",
             Self::Verify => "verify",
             Self::ListUsers => "list_users",
+            Self::CreateAccount => "create_account",
+            Self::DeleteAccount => "delete_account",
+            Self::Ducklings => "ducklings",
+            Self::SetDucklings => "set_ducklings",
+            Self::ActiveAccounts => "active_accounts",
         }
     }
 }

@@ -8,6 +8,7 @@ mod plain;
 #[path = "../support/process.rs"]
 mod process;
 
+mod accounts;
 mod disk;
 mod importing;
 mod journal;

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::Operation;
 use super::api::{Asked, Reply};
-use super::character::{CursorEnd, DuplicateName, RevokeAnswer};
+use super::character::{CursorEnd, RevokeAnswer};
 use super::record::Record;
 use super::state::{Caller, Refusal, Token, World, new_value, random_id};
 use super::{ADMIN, Core};
@@ -265,10 +265,7 @@ fn create_token(world: &mut World, asked: &Asked, caller: &Caller, username: &st
     let taken = user.tokens.iter().filter(lives).any(|token| token.name == name)
         || (!character.dead_names_are_free && user.dead_names.contains(&name));
     if taken {
-        return Err(match character.duplicate_name {
-            DuplicateName::Conflict => Refusal::conflict("a token with this name already exists"),
-            DuplicateName::BadRequest => Refusal::bad_request("name violates a unique constraint"),
-        });
+        return Err(character.duplicate_name.refusal("a token with this name already exists"));
     }
     if character.tokens_max.is_some_and(|limit| user.tokens.iter().filter(|token| token.revoked_at.is_none()).count() >= limit) {
         return Err(Refusal::bad_request("the account has too many tokens"));

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::state::Refusal;
+
 /// How the stand-in behaves where the real API's behaviour is not known, or is known to vary.
 /// The default is the likeliest side of each question.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -85,6 +87,15 @@ pub enum DuplicateName {
     Conflict,
     /// 400 with `unique constraint` in the message
     BadRequest,
+}
+
+impl DuplicateName {
+    pub(super) fn refusal(self, conflict: &str) -> Refusal {
+        match self {
+            Self::Conflict => Refusal::conflict(conflict),
+            Self::BadRequest => Refusal::bad_request("name violates a unique constraint"),
+        }
+    }
 }
 
 /// What a successful revocation is answered with.

@@ -174,7 +174,7 @@ impl World {
             return Err(Refusal::bad_request("username must have 3 to 255 characters"));
         }
         if self.users.contains_key(&username.to_lowercase()) {
-            return Err(Refusal::conflict("username already exists"));
+            return Err(self.character.duplicate_name.refusal("a user with this username already exists"));
         }
         let roles = if roles.is_empty() { vec!["member".to_owned()] } else { roles.to_vec() };
         self.insert_user(username, service_account, roles);
