@@ -85,7 +85,9 @@ fn an_answer_that_was_lost_is_looked_for_and_nothing_is_sent_twice() {
     let plain = Plain::start();
     plain.configure_with(&["etl"], SLOW);
     let lose = |operation: &str, carry_out: bool| {
-        plain.misbehave(&json!({ "operation": operation, "times": 1, "misbehaviour": { "reset": { "carry_out": carry_out } } }));
+        plain.misbehave(
+            &json!({ "operations": [operation], "requests": 1, "misbehaviour": { "reset": { "carry_out": carry_out } } }),
+        );
     };
     lose("create_user", true);
     let created = plain.ask(&["account", "create", "tenant_7"]);
