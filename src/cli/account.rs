@@ -121,14 +121,8 @@ struct Scene {
 }
 
 impl Scene {
-    /// Credentials that use the account, by their names. Admin rotations are among them.
-    fn credentials(&self, account: &Account) -> Vec<&str> {
-        let uses = self
-            .config
-            .credentials
-            .iter()
-            .filter(|(_, credential)| credential.account == *account && credential.terms.organization == self.organization);
-        uses.map(|(name, _)| name.as_str()).collect()
+    fn uses(&self, account: &Account) -> Vec<String> {
+        self.config.uses(&self.organization, account)
     }
 }
 
@@ -188,9 +182,9 @@ async fn list(scene: &Scene) -> Result<(Value, String), Ended> {
     let active = scene.client.active_accounts().await.map_err(failed)?;
     let (mut values, mut text) = (Vec::new(), String::new());
     for user in &users {
-        let (running, credentials) = (running(&active, &user.username), scene.credentials(&user.username));
-        values.push(json!({ "username": user.username.as_str(), "running": running, "credentials": credentials }));
-        let _ = writeln!(text, "{}  running: {}  credentials: {}", user.username, listed(running), listed(&credentials));
+        let (running, uses) = (running(&active, &user.username), scene.uses(&user.username));
+        values.push(json!({ "username": user.username.as_str(), "running": running, "used_by": uses }));
+        let _ = writeln!(text, "{}  running: {}  used by: {}", user.username, listed(running), listed(&uses));
     }
     let _ = writeln!(text, "{} service accounts in organization {}", users.len(), scene.organization);
     Ok((Value::Array(values), text))
@@ -204,9 +198,9 @@ async fn show(scene: &Scene, account: &Account) -> Result<(Value, String), Ended
         ListOutcome::Failed(refused) => return Err(failed(refused)),
     };
     let active = client.active_accounts().await.map_err(failed)?;
-    let (running, credentials) = (running(&active, account), scene.credentials(account));
+    let (running, uses) = (running(&active, account), scene.uses(account));
     let mut text = format!("{account}\n  Ducklings    {ducklings}\n  running      {}\n", listed(running));
-    let _ = writeln!(text, "  credentials  {}\n  live tokens  {}", listed(&credentials), tokens.len());
+    let _ = writeln!(text, "  used by      {}\n  live tokens  {}", listed(&uses), tokens.len());
     for token in &tokens {
         let name = token.name.as_deref().map(|name| crate::secret::presentable(name, 80, &[])).unwrap_or_default();
         let expires = token.expires_at.map_or_else(|| "never expires".to_owned(), |at| format!("expires {at:.0}"));
@@ -220,7 +214,7 @@ async fn show(scene: &Scene, account: &Account) -> Result<(Value, String), Ended
     });
     let tokens: Vec<Value> = tokens.collect();
     let value = json!({
-        "username": account.as_str(), "ducklings": ducklings, "running": running, "credentials": credentials, "tokens": tokens,
+        "username": account.as_str(), "ducklings": ducklings, "running": running, "used_by": uses, "tokens": tokens,
     });
     Ok((value, text))
 }
@@ -283,11 +277,11 @@ async fn delete(scene: &Scene, arguments: &Delete) -> Result<(Value, String), En
     if let Some(yes) = yes.as_ref().filter(|yes| *yes != name) {
         return Err(misused(format!("`--yes {}` is not `{account}`: nothing was deleted", yes.escape_debug())));
     }
-    let credentials = scene.credentials(&account);
-    if !credentials.is_empty() && !even_if_used {
+    let uses = scene.uses(&account);
+    if !uses.is_empty() && !even_if_used {
         return Err(misused(format!(
             "`{account}` is used by what is configured: {}. Remove that first, or say `--even-if-used`: its consumers stop working",
-            credentials.join(", ")
+            uses.join(", ")
         )));
     }
     // The same call would delete a person.

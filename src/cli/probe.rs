@@ -39,7 +39,7 @@ pub fn run(path: &Path, arguments: &Arguments) -> Result<(), Ended> {
     let config = load(path)?;
     let name = organization(&config, arguments.organization.as_deref())?;
     let account = Account::new(&arguments.account);
-    refuse_if_used(&config, &account)?;
+    refuse_if_used(&config, &name, &account)?;
     let question = format!(
         "Some 20 tokens of `{account}` in organization `{name}` are made and revoked, the longest for five minutes; nothing else is \
          touched. Nobody must use the account."
@@ -68,11 +68,11 @@ pub fn run(path: &Path, arguments: &Arguments) -> Result<(), Ended> {
 }
 
 /// An account that something is delivered for is none to try things with.
-fn refuse_if_used(config: &Config, account: &Account) -> Result<(), Ended> {
-    match config.credentials.iter().find(|(_, credential)| credential.account == *account) {
+fn refuse_if_used(config: &Config, organization: &str, account: &Account) -> Result<(), Ended> {
+    match config.uses(organization, account).first() {
         None => Ok(()),
-        Some((name, _)) => Err(Ended::Misused(format!(
-            "rotad: credential `{name}` rotates the tokens of `{account}`: make an account for this that nobody uses"
+        Some(user) => Err(Ended::Misused(format!(
+            "rotad: {user} rotates the tokens of `{account}`: make an account for this that nobody uses"
         ))),
     }
 }

@@ -226,6 +226,18 @@ impl Config {
         config.limits = Limits::of(self.limits.written, self.limits.tokens_per_credential, config.credentials.len());
         (config, left_out)
     }
+
+    /// The credentials (an admin rotation's among them) and the fleets that an account's tokens are rotated for.
+    pub fn uses(&self, organization: &str, account: &Account) -> Vec<String> {
+        let is_used = |terms: &Terms| &*terms.organization == organization;
+        let credentials = self
+            .credentials
+            .iter()
+            .filter(|(_, credential)| credential.fleet.is_none() && credential.account == *account && is_used(&credential.terms));
+        let fleets = self.fleets.iter().filter(|(_, fleet)| fleet.accounts.matches(account) && is_used(&fleet.terms));
+        let credentials = credentials.map(|(name, _)| format!("credential {name}"));
+        credentials.chain(fleets.map(|(name, _)| format!("fleet {name}"))).collect()
+    }
 }
 
 #[cfg(test)]

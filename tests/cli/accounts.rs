@@ -34,10 +34,10 @@ fn an_account_is_created_sized_shown_and_deleted() {
     let shown = json_of(&plain, &["account", "show", "tenant_7", "--json"]);
     assert!(shown["tokens"][0]["name"] == "for the dashboard" && shown["ducklings"]["read_write"] == jumbo, "{shown}");
     let listed = json_of(&plain, &["account", "list", "--json"]);
-    let row = |username: &str, credentials: Value| json!({ "username": username, "running": [], "credentials": credentials });
-    assert_eq!(listed, json!([row(ACCOUNT, json!(["etl"])), row("tenant_7", json!([]))]));
+    let row = |username: &str, used_by: Value| json!({ "username": username, "running": [], "used_by": used_by });
+    assert_eq!(listed, json!([row(ACCOUNT, json!(["credential etl"])), row("tenant_7", json!([]))]));
     let listed = plain.ask(&["account", "list"]);
-    assert!(listed.out.contains("etl_test  running: -  credentials: etl\n"), "{listed:?}");
+    assert!(listed.out.contains("etl_test  running: -  used by: credential etl\n"), "{listed:?}");
 
     plain
         .ask(&["account", "delete", "tenant_7"])

@@ -115,7 +115,7 @@ fn what_becomes_of_an_expired_token_is_waited_for() {
 #[test]
 fn an_account_in_use_is_refused_and_a_script_must_say_yes() {
     let plain = scene(&json!({}));
-    plain.ask(&["probe", "--account", &ACCOUNT.to_uppercase(), "--yes"]).complains(2, &["`etl`", "nobody uses"]);
+    plain.ask(&["probe", "--account", &ACCOUNT.to_uppercase(), "--yes"]).complains(2, &["credential etl", "nobody uses"]);
     plain.ask(&["probe", "--account", THROWAWAY]).complains(2, &["Nobody must use", "--yes"]);
     plain.ask(&["probe", "--account", "no_such_account", "--yes"]).complains(1, &["no token could be made", "NOT_FOUND"]);
     assert!(plain.effects("create_token").is_empty());
