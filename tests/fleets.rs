@@ -126,7 +126,7 @@ fn accounts_come_and_get_tokens_and_one_that_is_gone_is_let_go() {
     std::fs::create_dir(plain.path("journal")).unwrap();
     let mut rotad = plain.rotad();
     let is_served = |number: usize| scene.line(number)["deliveries"][0]["is_current"] == true;
-    plain.until("the journal made anew", || plain.path("journal/journal.db").exists());
+    plain.until("the daemon", || plain.log().matches("address=").count() == 2);
     plain.until("the members of before", || [1, 3, 4, 5].into_iter().all(is_served));
     assert_eq!(plain.effects("create_token").len(), issued, "{}", plain.log());
     rotad.stop();

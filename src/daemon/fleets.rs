@@ -129,6 +129,8 @@ impl Daemon {
         let outcome = self.changes(&listed, &asked).await;
         self.note_outcome(&listed.organization, outcome.as_ref().err());
         let in_force = self.take_members().await;
+        // Whoever reads the metrics after the answer finds them as it says.
+        self.show_fleets();
         for Asking { request, answer, .. } in asked {
             let change = outcome.as_ref().map(|changes| changes.get(request.fleet.as_str()).cloned());
             let _ = answer.send(match (change, &in_force) {
