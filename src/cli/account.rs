@@ -17,7 +17,7 @@ use crate::rotation::{Account, Failed, ListOutcome, Reason};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Show the organization's service accounts, what runs of each, and which credentials use it
+    /// Show the organization's service accounts, what runs of each, and which credentials and fleets use it
     List(Common),
     /// Show one account: its Ducklings, its tokens, what runs
     Show(Named),
@@ -72,7 +72,7 @@ pub struct Delete {
     /// Don't ask: the account's username once more
     #[arg(long, value_name = "USERNAME")]
     yes: Option<String>,
-    /// Even if a configured credential uses the account: its consumers stop working
+    /// Even if a configured credential or fleet uses the account: its consumers stop working
     #[arg(long)]
     even_if_used: bool,
     #[command(flatten)]

@@ -63,6 +63,11 @@ fn an_account_in_use_and_a_person_are_not_deleted() {
     assert_eq!(effects(&plain, "delete_user"), 0);
     let deleted = plain.ask(&[&deletion[..], &["--even-if-used"]].concat());
     assert!(deleted.code == 0 && effects(&plain, "delete_user") == 1, "{deleted:?}");
+    let path = plain.path("sinks/{account}").display().to_string();
+    let fleet =
+        format!("\n[fleet.tenants]\naccounts = \"tenant_*\"\n{SLOW}\ndeliver = [{{ sink = \"disk\", path = \"{path}\" }}]\n");
+    plain.configure(&(plain.head() + &fleet));
+    plain.ask(&["account", "delete", "tenant_7", "--yes", "tenant_7"]).complains(2, &["fleet tenants", "--even-if-used"]);
 }
 
 #[test]
