@@ -4,16 +4,15 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context;
 use serde_json::{Value, json};
 
 use super::import::organization;
 use super::order::ask;
-use super::{Ended, block_on, complain, offline_fleet, say};
+use super::{Ended, admin_client, block_on, complain, misused, say};
 use crate::clock::Clock;
 use crate::config::{self, Config, System, parse_duration};
-use crate::motherduck::{AccountOutcome, Client, Ducklings, Provider, ReadScaling, ReadWrite, Running, Size, new_account};
-use crate::rotation::{Account, Failed, ListOutcome, Reason};
+use crate::motherduck::{AccountOutcome, Client, Ducklings, Provider, ReadScaling, ReadWrite, Running, Size, User, new_account};
+use crate::rotation::{Account, Failed, Reason};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
@@ -137,8 +136,7 @@ pub fn run(path: &Path, command: &Command) -> Result<(), Ended> {
     let (_, config) = config::load_unfinished(path, &world).map_err(|problems| Ended::Misused(problems.to_string()))?;
     let organization = organization(&config, common.organization.as_deref())?;
     block_on(async {
-        let fleet = offline_fleet(config.clone(), Arc::new(Clock::new())).await?;
-        let client = fleet.clients().get(&organization).context("the organization has no client")?.clone();
+        let client = admin_client(&config, &organization).await?;
         let scene = Scene { config, organization, client };
         let (value, text) = match command {
             Command::List(_) => list(&scene).await?,
@@ -154,10 +152,6 @@ pub fn run(path: &Path, command: &Command) -> Result<(), Ended> {
 
 fn account(name: &str) -> Result<Account, Ended> {
     new_account(name).map_err(misused)
-}
-
-fn misused(text: String) -> Ended {
-    Ended::Misused(format!("rotad: {text}"))
 }
 
 fn failed(failed: Failed) -> Ended {
@@ -177,7 +171,7 @@ fn listed(words: &[impl AsRef<str>]) -> String {
 
 async fn list(scene: &Scene) -> Result<(Value, String), Ended> {
     let mut users = scene.client.users().await.map_err(failed)?;
-    users.retain(|user| user.is_service_account && !user.is_deprovisioned);
+    users.retain(User::is_usable_service);
     users.sort_by_key(|user| user.username.as_str().to_lowercase());
     let active = scene.client.active_accounts().await.map_err(failed)?;
     let (mut values, mut text) = (Vec::new(), String::new());
@@ -193,10 +187,7 @@ async fn list(scene: &Scene) -> Result<(Value, String), Ended> {
 async fn show(scene: &Scene, account: &Account) -> Result<(Value, String), Ended> {
     let client = &scene.client;
     let ducklings = client.ducklings(account).await.map_err(failed)?;
-    let tokens = match client.list(account).await {
-        ListOutcome::Complete(tokens) => tokens,
-        ListOutcome::Failed(refused) => return Err(failed(refused)),
-    };
+    let tokens = client.list(account).await.complete().map_err(failed)?;
     let active = client.active_accounts().await.map_err(failed)?;
     let (running, uses) = (running(&active, account), scene.uses(account));
     let mut text = format!("{account}\n  Ducklings    {ducklings}\n  running      {}\n", listed(running));
@@ -293,10 +284,7 @@ async fn delete(scene: &Scene, arguments: &Delete) -> Result<(Value, String), En
         }
         Some(_) => {}
     }
-    let tokens = match scene.client.list(&account).await {
-        ListOutcome::Complete(tokens) => tokens.len(),
-        ListOutcome::Failed(refused) => return Err(failed(refused)),
-    };
+    let tokens = scene.client.list(&account).await.complete().map_err(failed)?.len();
     let question = format!(
         "Account `{account}` of organization `{}` is deleted for good, with all its data; its {tokens} live tokens are revoked at once, \
          and whoever uses one of them stops working. It can't be undone. A script says `--yes {account}`.",

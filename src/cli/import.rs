@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
-use super::{Ended, block_on, complain, offline_fleet, say};
+use super::{Ended, admin_client, block_on, complain, say};
 use crate::clock::Clock;
 use crate::config::{self, Config, Credential, Sink, System};
-use crate::motherduck::{Client, Provider};
-use crate::rotation::{Account, CredentialName, ListOutcome, ListedToken, TokenName, TokenType};
+use crate::motherduck::{Client, Provider, User};
+use crate::rotation::{Account, CredentialName, ListedToken, TokenName, TokenType};
 
 /// Characters of a token's name that a comment shows.
 const NAME_SHOWN: usize = 80;
@@ -48,11 +48,7 @@ pub fn run(path: &Path, arguments: &Arguments) -> Result<(), Ended> {
     let (text, config) = config::load_unfinished(path, &world).map_err(|problems| Ended::Misused(problems.to_string()))?;
     let organization = organization(&config, arguments.organization.as_deref())?;
     let deliver = deliver(&config, &arguments.deliveries)?;
-    let found = block_on(async {
-        let fleet = offline_fleet(config.clone(), Arc::new(Clock::new())).await?;
-        let client = fleet.clients().get(&organization).context("the organization has no client")?;
-        list(client, arguments).await
-    })??;
+    let found = block_on(async { list(&*admin_client(&config, &organization).await?, arguments).await })??;
     let mut draft = Draft { config: &config, organization, deliver, text, notes: String::new(), new: String::new(), adopted: 0 };
     found.iter().for_each(|found| draft.take(found));
     let adopted = draft.adopted;
@@ -111,7 +107,7 @@ async fn list(client: &Client, arguments: &Arguments) -> anyhow::Result<Vec<Foun
         false => arguments.accounts.iter().map(|name| Account::new(name)).collect(),
         true => {
             let users = client.users().await.map_err(anyhow::Error::msg)?;
-            let usable = users.into_iter().filter(|user| user.is_service_account && !user.is_deprovisioned);
+            let usable = users.into_iter().filter(User::is_usable_service);
             usable.map(|user| user.username).collect::<Vec<_>>()
         }
     };
@@ -120,10 +116,9 @@ async fn list(client: &Client, arguments: &Arguments) -> anyhow::Result<Vec<Foun
         if found.iter().any(|known| known.account == account) {
             continue;
         }
-        match client.list(&account).await {
-            ListOutcome::Complete(tokens) => found.push(Found { account, tokens }),
-            ListOutcome::Failed(failed) => anyhow::bail!("{failed}; nothing was printed"),
-        }
+        let tokens = client.list(&account).await.complete();
+        let tokens = tokens.map_err(|failed| anyhow::anyhow!("{failed}; nothing was printed"))?;
+        found.push(Found { account, tokens });
     }
     if all {
         found.retain(|found| found.tokens.iter().any(|token| owner(token).is_none()));

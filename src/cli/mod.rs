@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 
 use crate::clock::Clock;
@@ -33,6 +34,7 @@ use crate::fleet::{Fleet, Surroundings, rolls};
 use crate::journal::SqliteJournal;
 use crate::logging::{self, Format};
 use crate::metrics::Metrics;
+use crate::motherduck::Client;
 use crate::rotation::Order;
 use crate::snapshot::Board;
 
@@ -221,6 +223,16 @@ async fn offline_fleet(config: Config, clock: Arc<Clock>) -> anyhow::Result<Flee
     let board = Arc::new(Board::new(clock.now()));
     let surroundings = Surroundings { clock, metrics: Arc::new(Metrics::new()?), board };
     Fleet::open(Arc::new(config), &surroundings, None).await.map_err(anyhow::Error::msg)
+}
+
+/// An organization's client, for commands that ask the API themselves.
+async fn admin_client(config: &Config, organization: &str) -> anyhow::Result<Arc<Client>> {
+    let fleet = offline_fleet(config.clone(), Arc::new(Clock::new())).await?;
+    fleet.clients().get(organization).cloned().context("the organization has no client")
+}
+
+fn misused(text: String) -> Ended {
+    Ended::Misused(format!("rotad: {text}"))
 }
 
 /// Runs what speaks to the network to its end. Threads that wait for a file system that hangs can't be

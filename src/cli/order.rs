@@ -8,7 +8,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::watch::{self, Goal};
-use super::{Ended, block_on, complain, load_without_secrets, offline_fleet, say, with_members};
+use super::{Ended, block_on, complain, load_without_secrets, misused, offline_fleet, say, with_members};
 use crate::clock::Clock;
 use crate::config::{Config, parse_duration};
 use crate::control::{Client, FleetChange, FleetRequest, OrderRequest, Selection, Taken, Unanswered};
@@ -243,10 +243,6 @@ pub fn reload(path: &Path) -> Result<(), Ended> {
 
 fn of(name: &str) -> Selection {
     Selection { names: vec![name.to_owned()], ..Selection::default() }
-}
-
-fn misused(text: String) -> Ended {
-    Ended::Misused(format!("rotad: {text}"))
 }
 
 fn ended(unanswered: Unanswered) -> Ended {

@@ -2,15 +2,12 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::sync::Arc;
 
-use anyhow::Context;
 use serde_json::json;
 
 use super::import::organization;
 use super::order::ask;
-use super::{Ended, block_on, load, offline_fleet, say};
-use crate::clock::Clock;
+use super::{Ended, admin_client, block_on, load, misused, say};
 use crate::config::Config;
 use crate::motherduck::{Inquiry, Report};
 use crate::rotation::Account;
@@ -48,9 +45,8 @@ pub fn run(path: &Path, arguments: &Arguments) -> Result<(), Ended> {
     let mut nonce = [0; 8];
     getrandom::fill(&mut nonce).map_err(|error| anyhow::anyhow!("no random bits: {error}"))?;
     let (report, outcome) = block_on(async {
-        let fleet = offline_fleet(config, Arc::new(Clock::new())).await?;
-        let client = fleet.clients().get(&name).context("the organization has no client")?;
-        let inquiry = Inquiry::new(client, &account, u64::from_be_bytes(nonce));
+        let client = admin_client(&config, &name).await?;
+        let inquiry = Inquiry::new(&client, &account, u64::from_be_bytes(nonce));
         anyhow::Ok(inquiry.run(arguments.until_expiry).await)
     })??;
     say(&if arguments.json {
@@ -71,9 +67,9 @@ pub fn run(path: &Path, arguments: &Arguments) -> Result<(), Ended> {
 fn refuse_if_used(config: &Config, organization: &str, account: &Account) -> Result<(), Ended> {
     match config.uses(organization, account).first() {
         None => Ok(()),
-        Some(user) => Err(Ended::Misused(format!(
-            "rotad: {user} rotates the tokens of `{account}`: make an account for this that nobody uses"
-        ))),
+        Some(user) => {
+            Err(misused(format!("{user} rotates the tokens of `{account}`: make an account for this that nobody uses")))
+        }
     }
 }
 

@@ -67,6 +67,6 @@ pub fn complete(config: &Arc<Config>, members: &Members) -> (Arc<Config>, Vec<Le
 /// The users that a fleet covers: service accounts that can be used and that its pattern matches.
 pub fn matching(config: &Config, fleet: &str, users: &[User]) -> Vec<Account> {
     let Some(block) = config.fleets.get(fleet) else { return Vec::new() };
-    let usable = users.iter().filter(|user| user.is_service_account && !user.is_deprovisioned);
+    let usable = users.iter().filter(|user| user.is_usable_service());
     usable.map(|user| user.username.clone()).filter(|account| block.accounts.matches(account)).collect()
 }

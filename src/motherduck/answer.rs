@@ -132,6 +132,13 @@ pub struct User {
     pub is_deprovisioned: bool,
 }
 
+impl User {
+    /// A service account that can be used.
+    pub fn is_usable_service(&self) -> bool {
+        self.is_service_account && !self.is_deprovisioned
+    }
+}
+
 /// The answer to `GET /v1/users` (observed).
 pub(super) fn users_page(asked: Asked<'_>, answer: &Answer, bearer: &Secret) -> Result<Page<User>, Failed> {
     if !(200..300).contains(&answer.status) {

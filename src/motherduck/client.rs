@@ -178,19 +178,14 @@ impl Client {
 
     /// For `check --online`: lists one account's tokens, which is what can be known without changing anything.
     pub async fn probe(&self, account: &Account) -> Result<Probe, Failed> {
-        match self.list(account).await {
-            ListOutcome::Complete(tokens) => Ok(Probe {
-                tokens: tokens.len(),
-                proven: format!(
-                    "the API is reached, the admin token is valid and may list the {} tokens of `{account}`",
-                    tokens.len()
-                ),
-                unknowable: format!(
-                    "whether the admin token may issue and revoke tokens of `{account}` shows only when that is done"
-                ),
-            }),
-            ListOutcome::Failed(failed) => Err(failed),
-        }
+        let tokens = self.list(account).await.complete()?.len();
+        Ok(Probe {
+            tokens,
+            proven: format!("the API is reached, the admin token is valid and may list the {tokens} tokens of `{account}`"),
+            unknowable: format!(
+                "whether the admin token may issue and revoke tokens of `{account}` shows only when that is done"
+            ),
+        })
     }
 
     /// One request as it is and its answer as it came, with the admin token that it was made with: for an inquiry.

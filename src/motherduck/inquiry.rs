@@ -169,10 +169,7 @@ impl<'c> Inquiry<'c> {
     }
 
     async fn is_listed(&self, id: &TokenId) -> Result<bool, Failed> {
-        match self.client.list(self.account).await {
-            ListOutcome::Complete(tokens) => Ok(tokens.iter().any(|token| token.id == *id)),
-            ListOutcome::Failed(failed) => Err(failed),
-        }
+        Ok(self.client.list(self.account).await.complete()?.iter().any(|token| token.id == *id))
     }
 
     /// How long it takes, in words, until the list has the token, or has it no more.

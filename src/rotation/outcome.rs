@@ -172,6 +172,19 @@ pub enum ListOutcome {
     Failed(Failed),
 }
 
+impl ListOutcome {
+    /// The tokens of a complete list.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn complete(self) -> Result<Vec<ListedToken>, Failed> {
+        match self {
+            Self::Complete(tokens) => Ok(tokens),
+            Self::Failed(failed) => Err(failed),
+        }
+    }
+}
+
 /// The outcome of a verification of a new token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VerifyOutcome {
