@@ -153,6 +153,7 @@ fn state(owner: &Owner, id: RotationId, value: &Secret, place: &DeliveryId, now:
         stage: Stage::Issued { verified: true },
         token: Some(token),
         adopted: false,
+        set_up: false,
         missing_since: None,
         vanished: false,
         attempts: [(place.clone(), Attempt { landed: true, ..Attempt::default() })].into(),

@@ -1,6 +1,9 @@
 //! Rotations per second at 64 in flight, limits off: the engine with the real HTTP client, the file
 //! sink and the journal, beside a bare client that makes the same API calls and file writes and
-//! keeps no journal. `cargo bench --bench rotations [-- RUNS]`
+//! keeps no journal. `cargo bench --bench rotations [-- RUNS [MILLISECONDS]]`
+//!
+//! The API answers after so many milliseconds, 20 unless told, as one at the end of a network does; with 0 it answers
+//! at once, and what is measured is processor time alone.
 //!
 //! A rotation is two turns: list, read, issue, verify by list, write, read back; and, after the
 //! grace period, read, list, revoke. What is counted is revocations within ten seconds of a backlog
@@ -16,7 +19,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,7 +31,8 @@ use rotad::journal::{Commit, Journal, Save, SqliteJournal};
 use rotad::metrics::Metrics;
 use rotad::motherduck::{Client, Limits, Options, Provider, TimeLimits};
 use rotad::rotation::{
-    Account, Credential, CredentialName, DeliveryPolicy, Entry, Happened, Mode, Owner, Policy, Schedule, TokenType, Verify,
+    Account, Credential, CredentialName, DeliveryPolicy, Entry, FirstConnection, Happened, Mode, Owner, Policy, Schedule,
+    TokenType, Verify,
 };
 use rotad::secret::SecretSource;
 use rotad::sinks::format::Format;
@@ -39,6 +43,8 @@ use support::StandIn;
 use tokio::sync::watch;
 
 const RUNS: usize = 5;
+/// A round trip to a public API with TLS and a data base behind it is seldom quicker.
+const ANSWER_AFTER: Duration = Duration::from_millis(20);
 const WINDOW: Duration = Duration::from_secs(10);
 /// As many turns as the engine runs at once.
 const IN_FLIGHT: usize = 64;
@@ -105,6 +111,8 @@ struct Counters {
     issued: AtomicUsize,
     revoked: AtomicUsize,
     unexpected: AtomicUsize,
+    /// The window has ended: no worker begins another rotation.
+    over: AtomicBool,
     commits: AtomicU64,
     saves: AtomicU64,
 }
@@ -133,6 +141,13 @@ impl Witness for Counters {
             }
         };
     }
+}
+
+/// From now on, when every first token is there, the API answers as late as asked for.
+async fn set_pace(stand_in: &StandIn, answer_after: Duration) {
+    let fault = json!({ "misbehaviour": { "delay": { "seconds": answer_after.as_secs_f64() } } });
+    let asked = reqwest::Client::new().post(format!("{}/_stand-in/faults", stand_in.url)).body(fault.to_string());
+    asked.send().await.and_then(reqwest::Response::error_for_status).expect("the stand-in can be told");
 }
 
 /// Sleeps through the window and takes the differences.
@@ -182,6 +197,8 @@ fn policy(number: usize, name: CredentialName, place: &file::FilePlace, due_at: 
         renamed_from: None,
         adopt: [].into(),
         used_by_rotad: false,
+        account_is_kept: false,
+        first_connection: FirstConnection::NotNeeded,
         organization: "main".into(),
         account: Account::new(&account(number)),
         token_type: TokenType::ReadWrite,
@@ -242,7 +259,7 @@ async fn make_due(journal: &dyn Journal, names: Vec<CredentialName>, now: Timest
     }
 }
 
-async fn rotad(ground: &Ground) -> Found {
+async fn rotad(ground: &Ground, answer_after: Duration) -> Found {
     let clock = Arc::new(Clock::new());
     let metrics = Arc::new(Metrics::new().expect("metrics"));
     let board = Arc::new(Board::new(clock.now()));
@@ -276,6 +293,10 @@ async fn rotad(ground: &Ground) -> Found {
     scheduler.load().await.expect("the journal is read");
     let (stop, stopped) = watch::channel(false);
     let running = tokio::spawn(scheduler.run(stopped));
+    while counters.issued.load(Ordering::Relaxed) < CREDENTIALS && clock.now().wall < due_at {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    set_pace(&ground.stand_in, answer_after).await;
     while clock.now().wall < due_at {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -333,6 +354,12 @@ impl Bare {
         std::mem::replace(&mut *self.current[number].lock().unwrap_or_else(PoisonError::into_inner), id)
     }
 
+    async fn write(&self, ground: &Ground, number: usize, value: String) {
+        let path = ground.file(number);
+        let written = tokio::task::spawn_blocking(move || write_durably(&path, &value)).await;
+        written.expect("the write ends").expect("the file is written");
+    }
+
     async fn revoke(&self, account: &str, id: &str) {
         self.answer(self.http.delete(format!("{}/{id}", self.tokens(account)))).await;
     }
@@ -351,22 +378,25 @@ fn write_durably(path: &Path, value: &str) -> std::io::Result<()> {
     std::fs::File::open(path.parent().expect("a directory"))?.sync_all()
 }
 
-async fn bare(ground: &Arc<Ground>) -> Found {
+async fn bare(ground: &Arc<Ground>, answer_after: Duration) -> Found {
     let bearer = format!("Bearer {}", std::fs::read_to_string(&ground.stand_in.admin_token).expect("the admin token"));
     let http = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");
     let current = (0..CREDENTIALS).map(|_| Mutex::default()).collect();
     let bare = Arc::new(Bare { http, url: ground.stand_in.url.clone(), bearer, current });
     let counters = Arc::new(Counters::default());
+    // As rotad's, every file is there before the window, so that each write in it replaces one.
     let issue_first = async |number| {
-        let (id, _) = bare.create(&account(number)).await;
+        let (id, value) = bare.create(&account(number)).await;
+        bare.write(ground, number, value).await;
         bare.keep(number, id);
     };
     futures_util::stream::iter(0..CREDENTIALS).for_each_concurrent(IN_FLIGHT, issue_first).await;
+    set_pace(&ground.stand_in, answer_after).await;
     let next = Arc::new(AtomicUsize::new(0));
     let worker = |_| {
         let (ground, bare, next, counters) = (ground.clone(), bare.clone(), next.clone(), counters.clone());
         tokio::spawn(async move {
-            loop {
+            while !counters.over.load(Ordering::Relaxed) {
                 let number = next.fetch_add(1, Ordering::Relaxed) % CREDENTIALS;
                 rotate_bare(&bare, &ground, number, &counters).await;
             }
@@ -375,7 +405,8 @@ async fn bare(ground: &Arc<Ground>) -> Found {
     let workers: Vec<_> = (0..IN_FLIGHT).map(worker).collect();
     tokio::time::sleep(LEAD_IN).await;
     let found = watch_window(&ground.stand_in, &counters).await;
-    workers.iter().for_each(tokio::task::JoinHandle::abort);
+    counters.over.store(true, Ordering::Relaxed);
+    futures_util::future::join_all(workers).await;
     found
 }
 
@@ -384,9 +415,7 @@ async fn rotate_bare(bare: &Bare, ground: &Arc<Ground>, number: usize, counters:
     bare.list(&account, None).await;
     let (id, value) = bare.create(&account).await;
     bare.list(&account, Some(&id)).await;
-    let path = ground.file(number);
-    let written = tokio::task::spawn_blocking(move || write_durably(&path, &value)).await;
-    written.expect("the write ends").expect("the file is written");
+    bare.write(ground, number, value).await;
     bare.list(&account, Some(&id)).await;
     bare.revoke(&account, &bare.keep(number, id)).await;
     counters.revoked.fetch_add(1, Ordering::Relaxed);
@@ -417,13 +446,16 @@ fn median(mut rates: Vec<f64>) -> f64 {
 fn main() {
     // What the daemon logs is rendered, and thrown away.
     tracing_subscriber::fmt().json().with_max_level(tracing::Level::INFO).with_writer(std::io::sink).init();
-    let runs = std::env::args().filter_map(|argument| argument.parse().ok()).next().unwrap_or(RUNS);
+    let mut numbers = std::env::args().filter_map(|argument| argument.parse().ok());
+    let runs = numbers.next().map_or(RUNS, |runs: u32| runs as usize);
+    let answer_after = numbers.next().map_or(ANSWER_AFTER, |milliseconds| Duration::from_millis(milliseconds.into()));
+    println!("the API answers after {answer_after:?}");
     let (mut with_journal, mut without) = (Vec::new(), Vec::new());
     for _ in 0..runs {
-        let found = runtime().block_on(rotad(&Ground::new()));
+        let found = runtime().block_on(rotad(&Ground::new(), answer_after));
         tell("rotad", &found);
         with_journal.push(found.per_second);
-        let found = runtime().block_on(bare(&Arc::new(Ground::new())));
+        let found = runtime().block_on(bare(&Arc::new(Ground::new()), answer_after));
         tell("bare", &found);
         without.push(found.per_second);
     }

@@ -1,11 +1,11 @@
 //! The daemon, put together: journal, engine, scheduler and web server of one configuration, and
 //! what changes while it runs.
 
+pub mod accounts;
 mod fleets;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,17 +16,18 @@ use tokio::task::JoinHandle;
 use tracing::{debug, error, info, warn};
 
 use crate::clock::Clock;
-use crate::config::{Config, Journal as JournalPlace};
-use crate::control::{self, Asked, Done, OrderRequest, Taken};
+use crate::config::Config;
+use crate::control::{self, Asked, Done, OrderRequest, Refused, Taken};
 use crate::engine::{
-    ADMIN_TOKEN_EXPIRY_TOLD, BlastRadius, Engine, Handle, Ordered, Parts, Roster, Scheduler, Witness, kernel_random,
+    ADMIN_TOKEN_EXPIRY_TOLD, BlastRadius, Engine, Handle, Ordered, Parts, Roster, Scheduler, Witness, general_concerns,
+    kernel_random,
 };
 use crate::fail_point::{self, Point};
 use crate::fleet::{Fleet, Surroundings, rolls};
-use crate::journal::{CLOCK_MARK, Journal, SqliteJournal};
+use crate::journal::{CLOCK_MARK, Journal};
 use crate::metrics::Metrics;
 use crate::rotation::Moment;
-use crate::snapshot::{Board, JournalState};
+use crate::snapshot::{Board, JournalState, Label, TokenPhase};
 use crate::{otlp, web, webhook};
 
 /// With the scheduler's 15 s for turns under way these keep a stop within the 20 s that are promised.
@@ -61,6 +62,7 @@ pub struct Daemon {
     scheduler: JoinHandle<()>,
     web: JoinHandle<()>,
     webhook: JoinHandle<()>,
+    accounts: JoinHandle<()>,
     /// Commands from the control socket; `None` where none is configured.
     asked: Option<mpsc::Receiver<Asked>>,
     control: Option<JoinHandle<()>>,
@@ -88,7 +90,7 @@ impl Daemon {
         let witness = otlp::beside(witness, &config.deployment, &metrics);
         let surroundings = Surroundings { clock: clock.clone(), metrics: metrics.clone(), board: board.clone() };
         let fleet = Arc::new(Fleet::open(config.clone(), &surroundings, None).await.map_err(anyhow::Error::msg)?);
-        let journal = open_journal(&config, &clock, &metrics)?;
+        let journal = open_journal(&config, &clock, &metrics).await?;
         fail_point::pass(Point::JournalOpened);
         let (written, rolls) = (config.clone(), rolls::load(journal.as_ref(), &config).await?);
         let (config, left_out) = rolls::complete(&config, &rolls::members(&rolls));
@@ -107,7 +109,7 @@ impl Daemon {
         let server = bind(&config, &engine, fleet_shown).await?;
         let addresses = server.addresses().to_vec();
         let control = match &config.server.control {
-            Some(path) => Some(control::Server::bind(path, config.server.control_group.as_deref())?),
+            Some(path) => Some(control::Server::bind(path, config.server.control_group.as_deref(), shown_to(&engine))?),
             None => None,
         };
         let (mut scheduler, handle) = Scheduler::new(engine.clone(), fleet.clone());
@@ -125,6 +127,7 @@ impl Daemon {
             None => (None, None),
         };
         let webhook = tokio::spawn(webhook::run(engine.clone(), shown.subscribe(), stopped.clone()));
+        let accounts = tokio::spawn(accounts::run(engine.clone(), shown.subscribe(), stopped.clone()));
         let scheduler = tokio::spawn(scheduler.run(stopped));
         let (pruned_at, expiry_told) = (None, BTreeMap::new());
         let mut daemon = Self {
@@ -140,6 +143,7 @@ impl Daemon {
             scheduler,
             web,
             webhook,
+            accounts,
             asked,
             control,
             pruned_at,
@@ -186,7 +190,7 @@ impl Daemon {
         let selected = match request.selection.resolve(self.config()) {
             Ok(selected) => selected,
             Err(refusal) => {
-                let _ = answer.send(Err(refusal));
+                let _ = answer.send(Err(Refused::misused(refusal)));
                 return;
             }
         };
@@ -314,6 +318,7 @@ impl Daemon {
         fail_point::pass(Point::Drained);
         let _ = self.web.await;
         let _ = self.webhook.await;
+        let _ = self.accounts.await;
         if let Some(control) = self.control {
             // Who still waits for an answer is told that there will be none.
             drop(self.asked);
@@ -341,24 +346,12 @@ async fn watch_admin_tokens(engine: &Engine, fleet: &Fleet) {
     }
 }
 
-fn open_journal(config: &Config, clock: &Clock, metrics: &Arc<Metrics>) -> anyhow::Result<Arc<dyn Journal>> {
-    let path = journal_path(config)?;
+async fn open_journal(config: &Config, clock: &Clock, metrics: &Arc<Metrics>) -> anyhow::Result<Arc<dyn Journal>> {
     let observed = metrics.clone();
     let observer = Arc::new(move |commit: crate::journal::Commit| {
         observed.journal_commit(SignedDuration::try_from(commit.took).unwrap_or(SignedDuration::MAX));
     });
-    Ok(Arc::new(SqliteJournal::open(path, clock.now().wall, observer)?))
-}
-
-/// Where the SQLite journal is.
-///
-/// # Errors
-/// For a journal of another kind, which the configuration refuses as long as it is not built.
-pub fn journal_path(config: &Config) -> anyhow::Result<&Path> {
-    match &config.journal {
-        JournalPlace::Sqlite(path) => Ok(path),
-        JournalPlace::Postgres(_) => anyhow::bail!("a `postgres://` journal is not supported yet"),
-    }
+    Ok(config.journal.open(clock.now().wall, observer).await?)
 }
 
 /// Counts grace periods on from where the last process stopped.
@@ -390,4 +383,24 @@ async fn bind(config: &Config, engine: &Engine, fleet: watch::Receiver<Arc<Fleet
         now: Arc::new(move || now.now()),
     };
     Ok(web::Server::bind(options, watched).await?)
+}
+
+/// What whoever may open the control socket is shown.
+fn shown_to(engine: &Arc<Engine>) -> control::Shown {
+    let of = engine.clone();
+    let concerns = Box::new(move || general_concerns(&of.board.snapshot(of.clock.now())));
+    control::Shown { journal: engine.journal.clone(), concerns }
+}
+
+/// Whether a list that was made with the admin token, which is in use since then, showed a token of a credential; or whether
+/// none is known that could show. An admin token that came before the first token is never proven otherwise.
+fn is_familiar(name: &str, since: Timestamp, engine: &Engine) -> bool {
+    let organization = engine.board.organization(name);
+    let seen = engine.board.gather(|_, summary, found| {
+        if summary.organization == organization && TokenPhase::ALL.iter().any(|phase| summary.tokens.of(*phase) > 0) {
+            let listed = summary.last_sweep_at.timestamp().is_some_and(|at| at >= since);
+            found.push(listed && summary.tokens.current > 0 && summary.blocked.is_none());
+        }
+    });
+    seen.is_empty() || seen.contains(&true)
 }

@@ -21,6 +21,8 @@ macro_rules! points {
 }
 
 points! {
+    /// A new journal's tables are written and not committed: in a first start alone.
+    JournalMade,
     /// The journal is open and locked, and nothing was read from it.
     JournalOpened,
     /// The schedule is loaded, and no turn has begun.

@@ -170,7 +170,9 @@ impl Roster for Fleet {
         let owner = Owner { deployment: self.config.deployment.clone(), credential: name.clone() };
         let organization = &credential.terms.organization;
         let sweep_every = *self.sweep_every.get(organization)?;
-        let policy = credential.policy(owner, self.config.limits.tokens_per_credential, &ids, sweep_every);
+        let can_connect = self.config.organizations.get(organization).is_some_and(|organization| organization.postgres.is_some());
+        let mut policy = credential.policy(owner, self.config.limits.tokens_per_credential, &ids, sweep_every, can_connect);
+        policy.account_is_kept = self.config.keeps(organization, &credential.account);
         let organization = *self.organizations.get(organization)?;
         let proves_by = if credential.is_admin { self.accounts(credential) } else { Vec::new() };
         Some(Member { policy, places, providers: self.providers.clone(), organization, proves_by, due_at: None })

@@ -1,5 +1,6 @@
 //! rotad rotates the access tokens of MotherDuck service accounts. The modules, from the ground up:
 
+pub mod cause; // what lies under an error
 pub mod clock; // the only reader of time
 pub mod fail_point; // where tests end the process; nothing in a production build
 pub mod hardening; // what the process gives up at its start
@@ -7,6 +8,7 @@ pub mod http; // the client by which others are told
 pub mod identities; // names of users and groups
 pub mod json; // reading JSON of others
 pub mod notify; // telling systemd how the daemon is
+pub mod postgres; // PostgreSQL's wire: verified TLS, what an error says
 pub mod rotation; // the core: pure, holds the promises
 pub mod secret; // a value that can't be printed
 

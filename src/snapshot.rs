@@ -4,8 +4,10 @@
 //! watches takes a `Snapshot` of it. All of it is numbers, moments, names and closed enums, so no
 //! secret value has a way in.
 
+mod accounts;
 mod attention;
 mod fleet;
+mod let_go;
 pub mod schema;
 mod summary;
 mod told;
@@ -20,8 +22,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+pub use accounts::{APART_MAX, AccountsSummary, ApartAccount};
 pub use attention::Attention;
 pub use fleet::FleetSummary;
+pub use let_go::{LET_GO_MAX, LetGo, tokens_until};
 pub(crate) use summary::label;
 pub use summary::{At, CredentialState, FreezeReason, Label, OrganizationIndex, SinkCounts, Summary, TokenCounts, TokenPhase};
 pub use told::{span, until};
@@ -38,7 +42,7 @@ impl<L: Label> Tally<L> {
         self.0.get(&label).copied().unwrap_or(0)
     }
 
-    fn add(&mut self, label: L, count: u64) {
+    pub(crate) fn add(&mut self, label: L, count: u64) {
         // Most counts are 0, and a snapshot of 100,000 credentials makes a million of these calls.
         if count > 0 {
             *self.0.entry(label).or_insert(0) += count;
@@ -113,9 +117,20 @@ impl Build {
         version: env!("CARGO_PKG_VERSION"),
         revision: match option_env!("ROTAD_REVISION") {
             Some(revision) => revision,
-            None => "unknown",
+            None => Self::UNKNOWN,
         },
     };
+    const UNKNOWN: &'static str = "unknown";
+}
+
+/// For people: an unknown revision is not worth a word.
+impl std::fmt::Display for Build {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.revision {
+            Self::UNKNOWN => f.write_str(self.version),
+            revision => write!(f, "{} ({revision})", self.version),
+        }
+    }
 }
 
 /// Why rotad is not ready, as a sentence.
@@ -152,6 +167,9 @@ pub struct Snapshot {
     pub revocations_frozen: Tally<FreezeReason>,
     pub organizations: Vec<Organization>,
     pub fleets: Vec<FleetSummary>,
+    pub accounts: AccountsSummary,
+    /// Not configured any more, with tokens that live; those that live longest first, at most `LET_GO_MAX`.
+    pub let_go: Vec<LetGo>,
     pub credentials: Tally<CredentialState>,
     pub blocked: Tally<Blocked>,
     pub tokens: Tally<TokenPhase>,
@@ -181,6 +199,9 @@ pub struct Board {
     credentials: RwLock<BTreeMap<CredentialName, Summary>>,
     organizations: RwLock<Vec<(Arc<str>, At)>>,
     fleets: RwLock<Vec<FleetSummary>>,
+    accounts: RwLock<AccountsSummary>,
+    /// When the last token expires of each credential that was let go.
+    let_go: RwLock<BTreeMap<CredentialName, Timestamp>>,
     heartbeat: RwLock<Moment>,
     shared: RwLock<Shared>,
 }
@@ -208,6 +229,8 @@ impl Board {
             credentials: RwLock::default(),
             organizations: RwLock::default(),
             fleets: RwLock::default(),
+            accounts: RwLock::default(),
+            let_go: RwLock::default(),
             heartbeat: RwLock::new(started),
             shared: RwLock::new(shared),
         }
@@ -280,6 +303,31 @@ impl Board {
     /// How it stands with every configured fleet.
     pub fn fleets(&self, fleets: Vec<FleetSummary>) {
         *write(&self.fleets) = fleets;
+    }
+
+    /// How it stands with the configured accounts.
+    pub fn accounts(&self, accounts: AccountsSummary) {
+        *write(&self.accounts) = accounts;
+    }
+
+    /// A credential is not configured any more, and a token of it lives until then.
+    pub fn let_go(&self, credential: CredentialName, tokens_until: Timestamp) {
+        write(&self.let_go).insert(credential, tokens_until);
+    }
+
+    /// It is configured again, or goes on under another name.
+    pub fn not_let_go(&self, credential: &CredentialName) {
+        write(&self.let_go).remove(credential);
+    }
+
+    fn let_go_at(&self, now: Timestamp) -> Vec<LetGo> {
+        let mut let_go = write(&self.let_go);
+        let_go.retain(|_, until| *until > now);
+        let mut told: Vec<LetGo> =
+            let_go.iter().map(|(name, until)| LetGo { credential: name.clone(), tokens_until: *until }).collect();
+        told.sort_by_key(|told| std::cmp::Reverse(told.tokens_until));
+        told.truncate(LET_GO_MAX);
+        told
     }
 
     /// The scheduler is alive.
@@ -387,6 +435,8 @@ impl Board {
             revocations_frozen: shared.frozen,
             organizations,
             fleets: read(&self.fleets).clone(),
+            accounts: read(&self.accounts).clone(),
+            let_go: self.let_go_at(now.wall),
             credentials: Tally::default(),
             blocked: Tally::default(),
             tokens: Tally::default(),

@@ -87,5 +87,24 @@ breakages! {
     a_withdrawal_ignored: [WithdrawalIgnored] => ["S3"], with(|faults| *faults = Faults { adoption: true, configuration: true, persons: 1500, ..Faults::NONE });
     a_token_of_another_credential_adopted: [AnothersAdopted] => ["S3", "S1", "S2", "panic"], with(|faults| *faults = Faults { adoption: true, ..Faults::NONE });
     a_place_of_a_hand_made_token_forgotten: [FormerDeliveryForgotten] => ["S1"], with(|faults| *faults = Faults { adoption: true, configuration: true, persons: 1500, ..Faults::NONE });
+    a_first_connection_left_out: [ConnectionSkipped] => ["scaling"], with(|faults| *faults = Faults { scaling: true, ..Faults::NONE });
+    a_first_connection_made_twice: [ConnectionForgotten] => ["scaling"], with(|faults| *faults = Faults { scaling: true, ..Faults::NONE });
+    a_set_up_token_not_revoked: [SetUpTokenKept] => ["L2"], with(|faults| *faults = Faults { scaling: true, ..Faults::NONE });
+    a_set_up_token_asked_for_again: [SetUpSentAgain] => ["S5"], with(|faults| *faults = Faults { scaling: true, provider: 250, ..Faults::NONE });
     a_credential_never_woken: [NeverWoken] => ["L3", "panic"], QUICK;
+}
+
+/// A breakage that no test looks for would say nothing: each is named where it is found, here, by the model or, the
+/// engine's own, by the simulator of the engine.
+#[test]
+fn every_breakage_is_looked_for_by_name() {
+    let names =
+        include_str!("../src/rotation/breakage.rs").lines().filter_map(|line| line.strip_prefix("    ")?.strip_suffix(','));
+    let names: Vec<&str> = names.filter(|name| name.chars().all(|c| c.is_ascii_alphanumeric())).collect();
+    let (model, _) = include_str!("model/checked.rs").split_once("NOT_IN_THE_MODEL").unwrap();
+    let looked_for = [include_str!("breakages.rs"), model, include_str!("engine_simulation/checked.rs")];
+    let is_named =
+        |name: &&str| looked_for.iter().any(|text| text.split(|c: char| !c.is_alphanumeric()).any(|word| word == *name));
+    let forgotten: Vec<&&str> = names.iter().filter(|name| !is_named(name)).collect();
+    assert!(names.len() >= 32 && forgotten.is_empty(), "{forgotten:?} of {}", names.len());
 }

@@ -11,9 +11,14 @@ use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 use rig::{Rig, place, secs, wall};
-use rotad::engine::{Concern, concerns, general_concerns, summarize};
-use rotad::rotation::{Backoff, Block, Blocked, Credential, Failed, Moment, Order, Reason, Roll, Steady, Trouble};
-use rotad::snapshot::{At, Attention, Board, FleetSummary, FreezeReason, JournalState, Label, Summary, span};
+use rotad::engine::{Concern, NOTHING_BY_ITSELF, by_summary, concerns, general_concerns, near_deadline, summarize};
+use rotad::rotation::{
+    AccountState, Adoption, Backoff, Block, Blocked, Credential, Failed, Moment, Order, Reason, Roll, Steady, TokenId, Trouble,
+    Unconnected,
+};
+use rotad::snapshot::{
+    AccountsSummary, ApartAccount, At, Attention, Board, FleetSummary, FreezeReason, JournalState, Label, Summary, span,
+};
 
 const PLACE: &str = "vault:https://v/secret/etl#token";
 
@@ -76,6 +81,17 @@ fn of_credentials() -> Vec<(String, Concern)> {
     }
     let failing = Backoff { failures: 7, until: Some(now() + secs(64)) };
     add("provider_failing".to_owned(), told(|state| state.listing = failing));
+    let unconnected = |reason, detail: &str| {
+        let failed = Failed::new(reason, detail);
+        move |state: &mut Credential| {
+            state.issuing = failing;
+            state.unconnected = Some(Unconnected { since: now() - secs(7_300), failed });
+        }
+    };
+    for reason in [Reason::Unreachable, Reason::BadAnswer, Reason::WrongRegion, Reason::Revoked] {
+        let heading = format!("provider_failing: first connection, {}", reason.as_str());
+        add(heading, told(unconnected(reason, "(what the Postgres endpoint said)")));
+    }
     let overdue = |summary: &mut Summary| {
         summary.revocations_pending = 1;
         summary.revocation_oldest_due_at = long_ago.into();
@@ -88,6 +104,69 @@ fn of_credentials() -> Vec<(String, Concern)> {
     rig.order(&pause).unwrap();
     let orders = rig.credential().orders.clone();
     add("paused".to_owned(), told(|state| state.orders = orders));
+    found
+}
+
+/// What of a credential is told beside its own attention: ids to adopt that are none, and what a webhook tells early, or
+/// without the journal's record.
+fn of_credentials_beside() -> Vec<(String, Concern)> {
+    let adoption = |adoption: Adoption| {
+        told(|state| {
+            state.adoptions.insert(TokenId("token-1".to_owned()), adoption);
+        })
+    };
+    let (rig, _, summary) = rotated();
+    let name = &rig.policy.owner.credential;
+    let by_summary = |attention: Attention| {
+        let blocked = Summary { blocked: Some(Blocked::RolledBack), ..summary };
+        vec![by_summary(name, attention, if attention == Attention::Blocked { &blocked } else { &summary }, now())]
+    };
+    let found = [
+        ("unadopted: not listed", adoption(Adoption::NotListed)),
+        ("unadopted: rotad's own", adoption(Adoption::Refused)),
+        ("near its deadline", vec![near_deadline(name, &summary, Some(now() + secs(540)), now())]),
+        ("near its deadline, and its turn is due", vec![near_deadline(name, &summary, Some(now()), now())]),
+        ("blocked, the journal does not answer", by_summary(Attention::Blocked)),
+        ("past its deadline, the journal does not answer", by_summary(Attention::PastDeadline)),
+        ("expired, the journal does not answer", by_summary(Attention::Expired)),
+    ];
+    let one = |(heading, mut concerns): (&str, Vec<Concern>)| {
+        assert_eq!(concerns.len(), 1, "{heading}: {concerns:?}");
+        (heading.to_owned(), concerns.remove(0))
+    };
+    found.into_iter().map(one).collect()
+}
+
+fn apart(number: usize, state: AccountState) -> ApartAccount {
+    let differs = state == AccountState::Differs;
+    let ducklings = |size: &str| Some(format!("read/write {size}")).filter(|_| differs);
+    ApartAccount {
+        organization: "main".into(),
+        username: format!("tenant_{number}").into(),
+        state,
+        observed: false,
+        failing: None,
+        since: Some(wall(90_000)),
+        found: ducklings("standard"),
+        wanted: ducklings("jumbo"),
+    }
+}
+
+/// Accounts of the configuration that a person must look at: those that have the same are told together.
+fn accounts_apart() -> Vec<(String, Vec<ApartAccount>)> {
+    let mut found = Vec::new();
+    for reason in Reason::ALL {
+        let failing = ApartAccount { failing: Some(reason), ..apart(1, AccountState::Missing) };
+        found.push((format!("missing, {}", reason.as_str()), vec![failing]));
+    }
+    for state in [AccountState::Unseen, AccountState::Differs, AccountState::Unfit] {
+        let failing = |number| ApartAccount { failing: Some(Reason::Rejected), ..apart(number, state) };
+        found.push((format!("{}, rejected", state.as_str()), (1..=5).map(failing).collect()));
+    }
+    for state in [AccountState::Missing, AccountState::Differs] {
+        let observed = |number| ApartAccount { observed: true, ..apart(number, state) };
+        found.push((format!("{}, observed", state.as_str()), (1..=2).map(observed).collect()));
+    }
     found
 }
 
@@ -137,6 +216,14 @@ fn of_everything() -> Vec<(String, Concern)> {
     fleet("not listed for long", FleetSummary { listed_at: (now() - secs(16 * 60)).into(), ..failing.clone() });
     fleet("never listed", FleetSummary { listed_at: At::UNKNOWN, ..failing.clone() });
     fleet("accounts left out", FleetSummary { left_out: 2, ..calm.clone() });
+    for (heading, apart) in accounts_apart() {
+        let board = board();
+        board.accounts(AccountsSummary { apart, ..AccountsSummary::default() });
+        add(format!("accounts, {heading}"), &board);
+    }
+    let about_to_be_mended = board();
+    about_to_be_mended.accounts(AccountsSummary { apart: vec![apart(1, AccountState::Missing)], ..AccountsSummary::default() });
+    assert_eq!(taken(&about_to_be_mended), [], "rotad creates it next");
     let briefly = board();
     briefly.fleets(vec![failing]);
     assert_eq!(taken(&briefly), [], "a list that failed once is nobody's concern");
@@ -146,25 +233,34 @@ fn of_everything() -> Vec<(String, Concern)> {
 fn shown(heading: &str, concern: &Concern) -> String {
     let mut text = format!("{heading}\n");
     let _ = writeln!(text, "  happened  {}", concern.happened);
+    if let Some(credential) = &concern.credential {
+        let _ = writeln!(text, "  to        {credential}");
+    }
     if let Some(place) = &concern.place {
         let _ = writeln!(text, "  where     {place}");
     }
     if let Some(since) = concern.since {
         let _ = writeln!(text, "  since     {} ago", span(now(), since));
     }
-    let when = concern.next_at.map_or_else(String::new, |at| format!(" (next in {})", span(at, now())));
+    let when = concern.when(now()).map_or_else(String::new, |when| format!(" ({when})"));
     let _ = writeln!(text, "  rotad     {}{when}\n  to do     {}", concern.next, concern.remedy);
     text
 }
 
 #[test]
 fn every_concern_has_all_its_parts_and_reads_as_it_did() {
-    let (credentials, everything) = (of_credentials(), of_everything());
-    for (heading, concern) in credentials.iter().chain(&everything) {
+    let (credentials, beside, everything) = (of_credentials(), of_credentials_beside(), of_everything());
+    let all = || credentials.iter().chain(&beside).chain(&everything);
+    for (heading, concern) in all() {
         for part in [&concern.happened, &concern.next, &concern.remedy] {
             assert!(part.len() > 8 && !part.ends_with('.'), "{heading}: `{part}`");
         }
         assert_ne!(concern.next, concern.remedy, "{heading}");
+        let has_a_time = concern.next_at.is_some_and(|at| at > now()) || concern.next_within_seconds.is_some();
+        let nothing = concern.next.starts_with(NOTHING_BY_ITSELF);
+        assert!(has_a_time != nothing, "{heading} says neither when nor that rotad does nothing by itself: {concern:?}");
+        let of_a_credential = everything.iter().all(|(other, _)| other != heading);
+        assert_eq!(concern.credential.as_ref().map(|name| name.as_str()), of_a_credential.then_some("etl"), "{heading}");
     }
     for (heading, concern) in &credentials {
         let attention = concern.attention.unwrap_or_else(|| panic!("{heading} says not what it is about"));
@@ -175,7 +271,7 @@ fn every_concern_has_all_its_parts_and_reads_as_it_did() {
     for attention in Attention::ALL {
         assert!(credentials.iter().any(|(_, concern)| concern.attention == Some(*attention)), "{attention:?} is not in the list");
     }
-    let text: Vec<String> = credentials.iter().chain(&everything).map(|(heading, concern)| shown(heading, concern)).collect();
+    let text: Vec<String> = all().map(|(heading, concern)| shown(heading, concern)).collect();
     let text = text.join("\n");
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/concerns.txt");
     if std::env::var_os("ROTAD_GOLDEN").is_some_and(|value| value == "write") {

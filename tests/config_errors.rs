@@ -21,6 +21,7 @@ impl Surroundings for Machine {
         match path.to_str().unwrap() {
             "/etc/rotad" => FileFact::Directory,
             "/dev/pipe" => FileFact::Special,
+            "/secret/empty" => FileFact::Empty,
             "/secret/public" => FileFact::Readable { mode: 0o644 },
             "/secret/forbidden" => FileFact::Unreadable("Permission denied".to_owned()),
             "/secret/none" => FileFact::Unreadable("No such file or directory".to_owned()),
@@ -80,8 +81,20 @@ fn every_refusal_reads_as_it_did() {
         let refused = !answer.contains("\naccepted, ") && !answer.starts_with("accepted, ");
         assert_eq!(refused, !(name.starts_with("warning-") || name.starts_with("fine-")), "{name}:\n{answer}");
         assert_eq!(answer.contains("warning:"), name.starts_with("warning-"), "{name}:\n{answer}");
+        has_its_parts(&name, &answer);
     }
     assert!(differences.is_empty(), "{}", differences.join("\n\n"));
+}
+
+/// Each problem says what was found, at which spot of the file, and what would be right.
+fn has_its_parts(name: &str, answer: &str) {
+    let problems = answer.split("\n\n").filter(|part| part.starts_with("error:") || part.starts_with("warning:"));
+    for problem in problems {
+        let part = |is: fn(&&str) -> bool| problem.lines().any(|line| is(&line));
+        assert!(part(|line| line.starts_with("  --> ") && line.len() > 10), "{name} says not where:\n{problem}");
+        let help = problem.lines().find_map(|line| line.trim_start().strip_prefix("= help: ")).unwrap_or_default();
+        assert!(help.len() > 8 && !help.ends_with('.'), "{name} says not what would be right:\n{problem}");
+    }
 }
 
 #[test]

@@ -8,8 +8,8 @@ mod rig;
 
 use rig::*;
 use rotad::rotation::{
-    Account, Blocked, Failed, Happened, IssueOutcome, Owner, Reason, RotationId, Schedule, Shows, TokenName, WriteOutcome,
-    deadline,
+    Account, Action, Blocked, Failed, Happened, IssueOutcome, Owner, Reason, RotationId, Schedule, Shows, Stage, TokenName,
+    TokenType, Verify, WriteOutcome, deadline,
 };
 
 /// A credential in its daily course: delivered everywhere, its grace periods over.
@@ -488,6 +488,27 @@ fn tokens_that_a_former_delivery_may_serve_are_left_to_expire() {
     assert!(rig.credential().former.is_empty());
 }
 
+/// A journal that was restored from before the first write to a place, which is removed before it was read again.
+#[test]
+fn tokens_that_a_former_delivery_may_serve_unknown_to_the_journal_are_left_to_expire() {
+    let mut rig = steady(&["a", "b"]);
+    let held = newest(&rig);
+    let stored = rig.stored.as_mut().unwrap();
+    stored.deliveries.insert(place("b"), rotad::rotation::Delivery::default());
+    for rotation in stored.rotations.values_mut() {
+        rotation.attempts.remove(&place("b"));
+    }
+    rig.policy.deliveries.remove(&place("b"));
+    let since = rig.second;
+    rig.pass(5 * DAY);
+    let revoked = |rotation: &RotationId| {
+        let revokes = |action: &Action| matches!(action, Action::Revoke { rotation: of, .. } if of == rotation);
+        rig.actions.iter().any(|(second, action)| *second >= since && revokes(action))
+    };
+    assert!(!revoked(&held), "`b` serves it still");
+    assert!(rig.count(since, is_revoke) > 0, "later ones are revoked as ever");
+}
+
 #[test]
 fn an_added_delivery_is_filled_by_copying() {
     let mut rig = steady(&["a"]);
@@ -524,6 +545,18 @@ fn an_account_that_is_gone_blocks_and_leaves_the_deliveries_as_they_are() {
 }
 
 #[test]
+fn an_account_that_rotad_is_to_create_is_waited_for_without_a_block() {
+    let mut rig = Rig::new(&["a"]);
+    rig.policy.account_is_kept = true;
+    rig.wrong.account_gone = Some(rig.policy.account.clone());
+    rig.pass(2 * HOUR);
+    assert_eq!((rig.blocked(), rig.served("a")), (None, None));
+    rig.wrong.account_gone = None;
+    rig.pass(5 * 60);
+    assert_eq!((rig.blocked(), rig.served("a")), (None, Some(newest(&rig))));
+}
+
+#[test]
 fn an_outage_of_the_api_is_waited_out_without_spinning() {
     let mut rig = steady(&["a"]);
     rig.wrong.list = Some(Failed::new(Reason::Unavailable, "503"));
@@ -546,6 +579,24 @@ fn after_a_restart_a_value_is_copied_only_once_a_list_showed_its_token_live() {
     rig.wrong.list = None;
     rig.pass(20 * MINUTE);
     assert_eq!(rig.served("b"), Some(newest(&rig)));
+}
+
+/// A journal that was restored from before the verification, and a configuration that asks for another type since: what is
+/// served is neither verified against that nor thought gone, and the next token comes when it is due.
+#[test]
+fn what_a_delivery_serves_is_not_verified_once_more() {
+    let mut rig = steady(&["a"]);
+    rig.facts.process = rotad::rotation::ProcessId(2);
+    rig.hand.clear();
+    rig.policy.verify = Verify::List;
+    rig.policy.token_type = TokenType::ReadScaling;
+    let (newest, since) = (newest(&rig), rig.second);
+    rig.stored.as_mut().unwrap().rotations.get_mut(&newest).unwrap().stage = Stage::Issued { verified: false };
+    rig.turn();
+    rig.pass(2 * HOUR);
+    assert_eq!(rig.count(since, |action| matches!(action, Action::Verify { .. })), 0);
+    assert_eq!(rig.count(since, is_issue), 0);
+    assert_eq!(rig.credential().rotations[&newest].stage, Stage::Issued { verified: true });
 }
 
 #[test]

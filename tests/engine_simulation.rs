@@ -12,6 +12,9 @@ mod checked;
 mod engine;
 #[path = "engine_simulation/failures.rs"]
 mod failures;
+#[allow(dead_code)] // what concerns batches is for those that have them
+#[path = "support/journal_contract.rs"]
+mod journal_contract;
 #[path = "engine_simulation/organization.rs"]
 mod organization;
 #[allow(dead_code)] // its oracle and its random numbers are used here
@@ -20,10 +23,14 @@ mod simulator;
 #[path = "engine_simulation/times.rs"]
 mod times;
 
+use std::sync::Arc;
+
+use engine::journal::Kept;
 use engine::setup::Switches;
 use engine::shrink::{given, shrink};
 use engine::soak::{number, soak};
 use engine::{Kind, run};
+use journal_contract::{Commits, Opened};
 
 /// Histories that are steered to many cells of the matrix at once, before those that fill what is left.
 const DENSE: u64 = 300;
@@ -36,6 +43,15 @@ const ROUNDS_MAX: u64 = 20;
 const CREDENTIAL_YEARS_LEAST: f64 = 10_000.0;
 /// Histories that are run twice.
 const REPLAYED: u64 = 100;
+
+/// What is simulated is a journal as the real ones are.
+async fn open_simulated() -> Opened {
+    let commits = Arc::new(Commits::default());
+    let journal = Arc::new(Kept::new(commits.observer()));
+    Opened { journal, commits, _keep: Box::new(()) }
+}
+
+journal_contract!(open_simulated, without batches);
 
 #[test]
 fn a_seed_given_by_the_environment_is_replayed() {

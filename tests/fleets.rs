@@ -37,6 +37,13 @@ impl Scene {
         scene
     }
 
+    /// Leaves these alone from now on.
+    fn except(&self, pattern: &str) {
+        let text = std::fs::read_to_string(self.plain.path("rotad.toml")).unwrap();
+        let accounts = "accounts = \"tenant_*\"";
+        self.plain.configure(&text.replace(accounts, &format!("{accounts}\nexcept = [\"{pattern}\"]")));
+    }
+
     fn create(&self, number: usize) {
         self.plain.as_admin("POST", "/v1/users", Some(&json!({ "username": format!("tenant_{number}") })));
     }
@@ -79,6 +86,23 @@ impl Scene {
     fn metric(&self, name: &str) -> Option<f64> {
         self.plain.metric(&format!("rotad_fleet_{name}{{fleet=\"tenants\"}}"))
     }
+}
+
+/// The first admin token that a journal knows was never let in: nothing that it saw can prove the next one.
+#[test]
+fn a_first_admin_token_that_was_mistyped_leaves_no_trace() {
+    let scene = Scene::new(1);
+    let plain = &scene.plain;
+    let admin = std::fs::read_to_string(plain.path("admin-token")).unwrap();
+    std::fs::write(plain.path("admin-token"), "planted-wrong-admin-token").unwrap();
+    let mut rotad = plain.rotad();
+    plain.until("the refusal", || plain.log().contains("the users can't be listed"));
+    std::fs::write(plain.path("admin-token"), admin).unwrap();
+    scene.until_served([1]);
+    scene.create(2);
+    plain.until("a list that is heeded", || scene.sweep(&[]).code == 0);
+    scene.until_served([2]);
+    rotad.stop();
 }
 
 #[test]
@@ -177,6 +201,24 @@ fn too_many_at_once_are_not_let_go_until_a_person_says_so_and_a_restart_needs_no
 }
 
 #[test]
+fn an_excepted_account_gets_no_token_and_one_that_becomes_so_is_let_go() {
+    let scene = Scene::new(12);
+    scene.except("tenant_1?");
+    let mut rotad = scene.plain.rotad();
+    scene.until_served(1..=9);
+    assert_eq!(scene.metric("accounts"), Some(9.0));
+    assert!((10..=12).all(|number| scene.served(number).is_none()));
+    assert!(scene.plain.ask(&["plan"]).out.contains("9 accounts, 0 new"));
+    let text = std::fs::read_to_string(scene.plain.path("rotad.toml")).unwrap();
+    scene.plain.configure(&text.replace("tenant_1?", "tenant_9"));
+    assert_eq!(scene.plain.ask(&["reload"]).code, 0);
+    scene.until_served(10..=12);
+    assert_eq!((scene.metric("accounts"), scene.line(9)["let_go"].clone()), (Some(11.0), Value::Bool(true)));
+    assert!(scene.served(9).is_some(), "its place keeps what it holds");
+    rotad.stop();
+}
+
+#[test]
 fn a_list_that_fails_changes_nothing() {
     let scene = Scene::new(2);
     let mut rotad = scene.plain.rotad();
@@ -199,7 +241,7 @@ fn a_list_that_fails_changes_nothing() {
     assert!(scene.sweep(&[]).out.contains("+ tenant_3"));
     scene.until_served([3]);
     let unknown = scene.plain.ask(&["sweep", "--fleet", "tenant"]);
-    assert!(unknown.code == 1 && unknown.err.contains("no fleet of the running configuration is named `tenant`"), "{unknown:?}");
+    assert!(unknown.code == 2 && unknown.err.contains("no fleet of the running configuration is named `tenant`"), "{unknown:?}");
     rotad.stop();
 }
 

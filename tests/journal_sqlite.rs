@@ -2,24 +2,23 @@
 //! Runs as root: it mounts small file systems to fill them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests are tests too
 
+#[path = "support/journal_child.rs"]
+mod journal_child;
 #[path = "support/journal_contract.rs"]
 mod journal_contract;
 
-use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 
 use rotad::journal::{Journal, JournalError, Save, SqliteJournal};
 use rotad::rotation::Happened;
 use tempfile::TempDir;
 
+use journal_child::{child_journal, follow, judge, reads_follow_the_writer, save_until_killed, spawn_child};
 use journal_contract::{Commits, Opened, at, entry, name, save};
-
-/// Tells the child of a test which journal it works on.
-const CHILD: &str = "ROTAD_TEST_JOURNAL";
 
 async fn open_new() -> Opened {
     let directory = tempfile::tempdir().unwrap();
@@ -30,8 +29,17 @@ async fn open_new() -> Opened {
 
 journal_contract!(open_new);
 
+/// A child process that another test begins has our locks with it until it runs its own program, so a journal that was
+/// closed just now may seem to be in use for a moment.
 fn open(path: &Path) -> Result<SqliteJournal, JournalError> {
-    SqliteJournal::open(path, at(0), Arc::new(|_| {}))
+    let open = || SqliteJournal::open(path, at(0), Arc::new(|_| {}));
+    for _ in 0..20 {
+        match open() {
+            Err(JournalError::InUse(_)) => std::thread::sleep(std::time::Duration::from_millis(20)),
+            opened => return opened,
+        }
+    }
+    open()
 }
 
 fn unusable(result: Result<SqliteJournal, JournalError>) -> String {
@@ -62,121 +70,29 @@ async fn filled(path: &Path) {
     journal.close().await;
 }
 
-/// This test again, in a process of its own, with `path` as its journal.
-fn spawn_child(test: &str, path: &Path) -> Running {
-    let child = Command::new(std::env::current_exe().unwrap())
-        .args([test, "--exact", "--nocapture", "--test-threads=1"])
-        .env(CHILD, path)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    Running(child)
-}
-
-/// A child that does not outlive a test that failed.
-struct Running(Child);
-
-impl Running {
-    fn kill(&mut self) {
-        self.0.kill().unwrap();
-    }
-
-    fn wait(&mut self) {
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn child_journal() -> Option<PathBuf> {
-    std::env::var_os(CHILD).map(PathBuf::from)
-}
-
-/// Eight tasks that save until the process is killed, and tell each answer: `saved <name> <version>`.
-async fn save_until_killed(path: &Path) {
-    let journal = Arc::new(open(path).unwrap());
-    let tasks: Vec<_> = (0..8)
-        .map(|task| {
-            let journal = Arc::clone(&journal);
-            tokio::spawn(async move {
-                let mut version = None;
-                loop {
-                    let next = version.map_or(1, |version: u64| version + 1);
-                    let entries = vec![entry(0, Happened::Attempted), entry(0, Happened::Confirmed)];
-                    let saved =
-                        journal.save(Save { entries, ..save(&format!("c{task}"), version, &next.to_string()) }).await.unwrap();
-                    version = Some(saved);
-                    let mut out = std::io::stdout().lock();
-                    writeln!(out, "\nsaved c{task} {saved}").unwrap();
-                    out.flush().unwrap();
-                }
-            })
-        })
-        .collect();
-    for task in tasks {
-        let () = task.await.unwrap();
-    }
-}
-
-/// Reads what the child tells until `enough` saves, and goes on to the end once `at_enough` was called.
-fn follow(child: &mut Running, enough: usize, at_enough: impl FnOnce(&mut Running)) -> BTreeMap<String, u64> {
-    let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
-    let (mut told, mut count, mut at_enough) = (BTreeMap::new(), 0, Some(at_enough));
-    while let Some(Ok(line)) = lines.next() {
-        let words: Vec<&str> = line.split(' ').collect();
-        // A line that the kill cut short is no answer that anybody saw.
-        if let ["saved", name, version] = words[..]
-            && let Ok(version) = version.parse()
-        {
-            told.insert(name.to_owned(), version);
-            count += 1;
-        }
-        if count >= enough
-            && let Some(at_enough) = at_enough.take()
-        {
-            at_enough(child);
-        }
-    }
-    assert!(at_enough.is_none(), "the child ended after {count} saves");
-    told
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_that_was_answered_is_lost_by_kill_9() {
     if let Some(path) = child_journal() {
-        return save_until_killed(&path).await;
+        return save_until_killed(Arc::new(open(Path::new(&path)).unwrap())).await;
     }
     let (_directory, path) = in_directory();
     for round in 1..=3 {
         let _ = std::fs::remove_file(&path);
-        let mut child = spawn_child("nothing_that_was_answered_is_lost_by_kill_9", &path);
+        let mut child = spawn_child("nothing_that_was_answered_is_lost_by_kill_9", path.to_str().unwrap());
         let told = follow(&mut child, 100 * round, |child| child.kill());
         child.wait();
-        assert_eq!(told.len(), 8);
-        let journal = open(&path).expect("the kernel released the lock");
-        for (credential, version) in told {
-            let row = journal.load(&name(&credential)).await.unwrap().unwrap();
-            assert!(row.version >= version, "`{credential}` was answered {version}, the journal has {}", row.version);
-            assert_eq!(row.state, row.version.to_string(), "state and version are of one save");
-            let lines = journal.history(Some(&name(&credential)), usize::MAX).await.unwrap();
-            assert_eq!(lines.len() as u64, 2 * row.version, "entries and version are of the same saves");
-        }
+        judge(&open(&path).expect("the kernel released the lock"), told).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_process_is_refused_and_told_who_has_it_and_may_read_meanwhile() {
     if let Some(path) = child_journal() {
-        return save_until_killed(&path).await;
+        return save_until_killed(Arc::new(open(Path::new(&path)).unwrap())).await;
     }
     let (directory, path) = in_directory();
     let link = directory.path().join("link.db");
-    let mut child = spawn_child("a_second_process_is_refused_and_told_who_has_it_and_may_read_meanwhile", &path);
+    let mut child = spawn_child("a_second_process_is_refused_and_told_who_has_it_and_may_read_meanwhile", path.to_str().unwrap());
     let runtime = tokio::runtime::Handle::current();
     let told = tokio::task::block_in_place(|| {
         follow(&mut child, 50, |child| {
@@ -186,7 +102,7 @@ async fn a_second_process_is_refused_and_told_who_has_it_and_may_read_meanwhile(
             // Another path to the same file has another lock file; the lock on the file itself still stands.
             std::fs::hard_link(&path, &link).unwrap();
             assert!(matches!(open(&link), Err(JournalError::InUse(_))));
-            runtime.block_on(reads_follow_the_writer(&path));
+            runtime.block_on(reads_follow_the_writer(&SqliteJournal::open_read_only(&path).unwrap()));
             child.kill();
         })
     });
@@ -194,22 +110,6 @@ async fn a_second_process_is_refused_and_told_who_has_it_and_may_read_meanwhile(
     assert_eq!(told.len(), 8);
     let journal = open(&path).unwrap();
     assert_eq!(journal.load_after(None, 100).await.unwrap().len(), 8);
-}
-
-/// A reader in this process sees the other process's saves, whole ones only, and can't write.
-async fn reads_follow_the_writer(path: &Path) {
-    let reader = SqliteJournal::open_read_only(path).unwrap();
-    let first = reader.load(&name("c0")).await.unwrap().unwrap().version;
-    loop {
-        let row = reader.load(&name("c0")).await.unwrap().unwrap();
-        assert_eq!(row.state, row.version.to_string());
-        if row.version > first + 3 {
-            break;
-        }
-    }
-    assert!(!reader.history(None, 10).await.unwrap().is_empty());
-    let error = reader.save(save("c0", Some(first), "wrong")).await.unwrap_err();
-    assert!(matches!(&error, JournalError::Unwritable(text) if text.ends_with("was opened for reading only")), "{error}");
 }
 
 #[tokio::test]
@@ -273,6 +173,9 @@ fn a_journal_that_can_not_be_is_refused_with_what_to_do() {
     let text = unusable(SqliteJournal::open_read_only(&path));
     assert!(text.contains("does not exist: rotad has not run yet"), "{text}");
     assert!(!path.exists(), "reading makes no journal");
+    std::fs::write(&path, "").unwrap();
+    assert!(SqliteJournal::look(&path).unwrap().is_none(), "what a daemon has only just begun");
+    std::fs::remove_file(&path).unwrap();
 
     std::fs::write(&path, "not a database, whatever its name says ".repeat(100)).unwrap();
     for text in [unusable(open(&path)), unusable(SqliteJournal::open_read_only(&path))] {

@@ -9,7 +9,7 @@ use std::path::Path;
 /// as long as no circle comes of it.
 const TIERS: &[&[&str]] = &[
     &["rotation"],
-    &["secret", "clock", "hardening", "json", "fail_point", "http", "identities", "notify"],
+    &["cause", "secret", "clock", "hardening", "json", "fail_point", "http", "identities", "notify", "postgres"],
     &["journal", "motherduck", "sinks", "config"],
     &["snapshot", "metrics", "logging", "engine"],
     &["web", "control", "fleet", "otlp", "webhook"],

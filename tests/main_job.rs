@@ -2,6 +2,7 @@
 //! (OpenBao) and a file at once, while a consumer outside of rotad reads all three.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // test code outside of `#[test]` functions
+#![allow(clippy::print_stdout)] // how long it took
 
 mod support {
     pub mod bench;
@@ -52,7 +53,33 @@ async fn faults_of_sinks_and_api_break_no_consumer() {
     tokio::time::sleep(fault).await;
     bench.misbehave(json!({ "reset": { "carry_out": true } }), 10).await;
     tokio::time::sleep(fault).await;
-    bench.goes_on().await;
+    let took = bench.goes_on().await;
+    println!("after the last fault all was as it should be within {} s", took.as_secs());
+    bench.looks_for_none().await;
+    bench.holds_the_limits();
+    watch.judge(&bench.stand_in);
+}
+
+/// As dense as the moments are random: whatever is under way when it ends, the next process has it for a second or five.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thirty_kills_in_ninety_seconds_break_no_consumer() {
+    const KILLS: u64 = 30;
+    let bench = Bench::start("4s", "2s").await;
+    let watch = bench.watch();
+    let mut rotad = bench.rotad();
+    bench.until("the second revocation", || bench.revoked() >= 2).await;
+    for kill in 0..KILLS {
+        // 3 s on average, all of them different.
+        tokio::time::sleep(Duration::from_millis(500 + (kill * 7919) % KILLS * 5000 / KILLS)).await;
+        assert!(rotad.ended().is_none(), "it ended by itself:\n{}", bench.log_text());
+        rotad.kill();
+        bench.tells_the_state();
+        rotad = bench.rotad();
+    }
+    let took = bench.goes_on().await;
+    println!("after the last of {KILLS} kills all was as it should be within {} s", took.as_secs());
+    bench.holds_the_limits();
+    bench.keeps_its_secrets(true);
     watch.judge(&bench.stand_in);
 }
 

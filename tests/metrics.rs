@@ -58,6 +58,8 @@ const PROMISED: &[&str] = &[
     "rotad_fleet_accounts_missing{fleet}",
     "rotad_fleet_letting_go_refused{fleet}",
     "rotad_fleet_list_last_success_timestamp_seconds{fleet}",
+    "rotad_accounts{state}",
+    "rotad_accounts_failing",
     "rotad_sweep_last_success_timestamp_seconds{organization}",
     "rotad_scheduler_heartbeat_timestamp_seconds",
     "rotad_config_last_reload_successful",
@@ -240,7 +242,7 @@ fn counters_are_there_from_the_start_and_the_labels_stay_closed() {
     let used = scraped(&counted(), full_board(), true);
     assert_eq!(series(&fresh), series(&used));
     let failures = fresh.lines().filter(|line| line.starts_with("rotad_step_failures_total{")).count();
-    assert_eq!(failures, 7 * Reason::ALL.len());
+    assert_eq!(failures, 8 * Reason::ALL.len());
     assert!(used.contains(r#"rotad_provider_requests_total{code="4xx",operation="list"} 1"#));
     assert!(used.contains(r#"rotad_provider_requests_total{code="timeout",operation="list"} 1"#));
 }

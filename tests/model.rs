@@ -56,6 +56,8 @@ use state::Model;
 
 /// How deep two faults are followed in a run of CI; all the way in `.ci/long`.
 const TURNS_OF_TWO_FAULTS: u32 = 7;
+/// What a search may take, in MiB.
+const MEMORY_MAX: u64 = 8 * 1024;
 /// The steps of the walk in a run of CI, and in `.ci/long`.
 const STEPS: u64 = 500_000;
 const STEPS_LONG: u64 = 10_000_000;
@@ -84,6 +86,7 @@ fn report(name: &str, model: &Model, found: &Found) {
         "{name}: {states} states, {depth} turns deep, {whole}; {transitions} transitions, {actions} actions of the core, {took:.1} s, {} MiB",
         memory()
     );
+    assert!(memory() < MEMORY_MAX, "{} MiB: as much as a machine of a developer has to spare", memory());
     let met = Kind::ALL.iter().zip(&found.met).map(|(kind, count)| format!("{kind:?} {count}"));
     println!("  {}", met.collect::<Vec<_>>().join(", "));
     if let Some((violation, from, picks)) = &found.violation {
@@ -132,6 +135,7 @@ fn a_process_takes_over_and_one_fault() {
     let model = Model { takeovers: 1, ..Model::new(1) };
     let found = search(&model, &Bounds { turns: if is_long() { u32::MAX } else { 6 }, ..bounds() });
     report("two processes, one fault", &model, &found);
+    assert!(found.complete || !is_long());
 }
 
 /// A second installation of the same name and configuration, with a journal of its own, begins
@@ -141,6 +145,7 @@ fn a_second_installation_and_one_fault() {
     let model = Model { newcomers: 1, ..Model::new(1) };
     let found = search(&model, &Bounds { turns: if is_long() { u32::MAX } else { 6 }, ..bounds() });
     report("two installations, one fault", &model, &found);
+    assert!(found.complete || !is_long());
 }
 
 #[test]

@@ -79,6 +79,36 @@ fn unit_and_image_keep_values_from_disk_and_leave_the_stand_in_out() {
 }
 
 #[test]
+fn the_image_says_of_itself_what_the_manifest_says() {
+    let image = shipped("Dockerfile");
+    let told = [
+        ("title", env!("CARGO_PKG_NAME")),
+        ("description", env!("CARGO_PKG_DESCRIPTION")),
+        ("licenses", env!("CARGO_PKG_LICENSE")),
+        ("version", env!("CARGO_PKG_VERSION")),
+    ];
+    for (label, value) in told {
+        let line = format!("org.opencontainers.image.{label}=\"{value}\"");
+        assert!(image.contains(&line), "the Dockerfile lacks `{line}`");
+    }
+}
+
+#[test]
+fn the_version_is_the_same_wherever_it_stands() {
+    let version = env!("CARGO_PKG_VERSION");
+    let stands = [
+        ("deploy/kubernetes/chart/Chart.yaml", format!("\nversion: {version}\n")),
+        ("deploy/kubernetes/chart/Chart.yaml", format!("\nappVersion: {version}\n")),
+        ("deploy/kubernetes/base/statefulset.yaml", format!("image: rotad:{version}\n")),
+        ("docs/install.md", format!("rotad_{version}_amd64.deb")),
+        ("docs/install.md", format!("newTag: {version} ")),
+    ];
+    for (path, line) in stands {
+        assert!(shipped(path).contains(&line), "`{path}` lacks `{}`", line.trim());
+    }
+}
+
+#[test]
 fn the_image_s_context_holds_all_that_the_manifest_names() {
     let (root, context) = (Path::new(env!("CARGO_MANIFEST_DIR")), tempfile::tempdir().unwrap());
     for entry in shipped(".dockerignore").lines().filter_map(|line| line.strip_prefix('!')) {

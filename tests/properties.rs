@@ -11,6 +11,8 @@ mod rig;
 mod backoff;
 #[path = "properties/daylight.rs"]
 mod daylight;
+#[path = "properties/forecast.rs"]
+mod forecast;
 #[path = "properties/ledger.rs"]
 mod ledger;
 #[path = "properties/schedule.rs"]

@@ -12,7 +12,7 @@ mod receiver;
 
 use std::time::Duration;
 
-use plain::{Plain, SLOW};
+use plain::{ACCOUNT, Plain, SLOW};
 use receiver::{HANG, Receiver};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -133,6 +133,36 @@ fn an_address_that_hangs_holds_nothing_up_and_a_reload_leads_to_another() {
     for secret in ["hook-path-0123456789", "hook-authorization-0123456789", "sig=abc"] {
         assert!(!plain.log().contains(secret), "`{secret}` stands in the log");
     }
+}
+
+#[test]
+fn an_account_that_is_not_as_it_is_configured_is_told_and_so_is_its_end() {
+    let plain = Plain::start();
+    let receiver = Receiver::start(200);
+    let account = format!("\n[account.{ACCOUNT}]\nread_write = {{ size = \"jumbo\", cooldown = \"5m\" }}\nmode = \"observe\"\n");
+    plain.configure(&(plain.head() + &webhook(&plain, &receiver) + &plain.credential("etl", SLOW) + &account));
+    let mut rotad = plain.rotad_delivering(&["etl"]);
+    plain.until("the difference to be told", || !receiver.taken().is_empty());
+    let message = receiver.taken()[0].json();
+    let event = &message["events"][0];
+    assert_eq!(
+        (&event["event"], &event["account"], &event["credential"]),
+        (&"account_apart".into(), &ACCOUNT.into(), &Value::Null)
+    );
+    assert!(message["text"].as_str().unwrap().contains(&format!("\n- `{ACCOUNT}` account apart: ")), "{message}");
+    rotad.stop();
+    let mut rotad = plain.rotad_delivering(&["etl"]);
+    std::thread::sleep(QUIET);
+    assert_eq!(receiver.taken().len(), 1, "told again, or as over, after a restart: {:?}", receiver.taken());
+    plain.configure(&(plain.head() + &webhook(&plain, &receiver) + &plain.credential("etl", SLOW)));
+    rotad.signal(Signal::HUP);
+    plain.until("the end to be told", || receiver.taken().len() >= 2);
+    let event = receiver.taken()[1].json()["events"][0].clone();
+    assert_eq!(
+        (&event["event"], &event["of"], &event["account"]),
+        (&"recovered".into(), &"account_apart".into(), &ACCOUNT.into())
+    );
+    rotad.stop();
 }
 
 #[test]

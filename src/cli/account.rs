@@ -193,7 +193,7 @@ async fn show(scene: &Scene, account: &Account) -> Result<(Value, String), Ended
     let mut text = format!("{account}\n  Ducklings    {ducklings}\n  running      {}\n", listed(running));
     let _ = writeln!(text, "  used by      {}\n  live tokens  {}", listed(&uses), tokens.len());
     for token in &tokens {
-        let name = token.name.as_deref().map(|name| crate::secret::presentable(name, 80, &[])).unwrap_or_default();
+        let name = token.shown_name();
         let expires = token.expires_at.map_or_else(|| "never expires".to_owned(), |at| format!("expires {at:.0}"));
         let _ = writeln!(text, "    {}  {}  `{name}`  {expires}", token.id, token.token_type);
     }
@@ -222,7 +222,9 @@ async fn exists(scene: &Scene, account: &Account) -> Result<Option<Ducklings>, E
 /// Looks before and after: so a creation whose answer was lost is told from an account that was there already.
 async fn create(scene: &Scene, account: &Account) -> Result<(Value, String), Ended> {
     if exists(scene, account).await?.is_some() {
-        return Err(Ended::Failed(anyhow::anyhow!("`{account}` exists already; names are equal whatever their case")));
+        return Err(Ended::Failed(anyhow::anyhow!(
+            "`{account}` exists already, names being equal whatever their case: `rotad account show {account}` shows it"
+        )));
     }
     let lost = match scene.client.create_account(account).await {
         AccountOutcome::Done => None,
@@ -266,7 +268,10 @@ async fn delete(scene: &Scene, arguments: &Delete) -> Result<(Value, String), En
     // Names of accounts that are there may be other ones than rotad would create.
     let account = Account::new(name);
     if let Some(yes) = yes.as_ref().filter(|yes| *yes != name) {
-        return Err(misused(format!("`--yes {}` is not `{account}`: nothing was deleted", yes.escape_debug())));
+        return Err(misused(format!(
+            "`--yes {}` is not `{account}`, so nothing was deleted: repeat the name of the account",
+            yes.escape_debug()
+        )));
     }
     let uses = scene.uses(&account);
     if !uses.is_empty() && !even_if_used {
@@ -278,9 +283,15 @@ async fn delete(scene: &Scene, arguments: &Delete) -> Result<(Value, String), En
     // The same call would delete a person.
     let users = scene.client.users().await.map_err(failed)?;
     match users.iter().find(|user| user.username == account) {
-        None => return Err(Ended::Failed(anyhow::anyhow!("there is no account `{account}`"))),
+        None => {
+            return Err(Ended::Failed(anyhow::anyhow!(
+                "there is no account `{account}`: `rotad account list` has those that there are"
+            )));
+        }
         Some(user) if !user.is_service_account => {
-            return Err(misused(format!("`{account}` is a person's user and no service account: rotad deletes no people")));
+            return Err(misused(format!(
+                "`{account}` is a person's user and no service account: rotad deletes no people, MotherDuck does"
+            )));
         }
         Some(_) => {}
     }

@@ -101,6 +101,9 @@ impl Drop for Directory {
     }
 }
 
+/// Where a sentence begins, for one that goes on in another line.
+const PAD: &str = "           ";
+
 /// Tells each step as a sentence.
 struct Narrator {
     began: Instant,
@@ -125,10 +128,17 @@ impl Witness for Narrator {
             Happened::Promoted => {
                 format!("Every delivery serves token {token}: its grace period begins, older tokens still work.")
             }
+            Happened::RevocationIntended if entry.detail.is_some() => {
+                format!("Every place was read once more: token {token} is revoked, as ordered, without its grace period ...")
+            }
             Happened::RevocationIntended => {
                 format!("The grace period is over, every place was read once more: token {token} is revoked ...")
             }
             Happened::Revoked => format!("... and token {token} is gone. No consumer has noticed.\n"),
+            Happened::ReadFailed => format!(
+                "{place} can't be read: {}.\n{PAD}Whoever reads the other place goes on, and nothing is revoked. rotad tries again and again, later each time.",
+                entry.detail.as_deref().unwrap_or_default()
+            ),
             Happened::Ordered => {
                 format!(
                     "Ordered by {}: {}.",
@@ -207,9 +217,14 @@ async fn go_wrong(fault: Option<Fault>, daemon: &Daemon, server: &stand_in::Serv
             narrator.tell("*** The mirror's directory is gone. Look at the page: what rotad does, and what a person should do.");
             // Where it can't be moved the place stays as it is, and nothing goes wrong: the next steps show it.
             let _ = std::fs::rename(&mirror, &away);
+            // By itself it would notice with its next sweep, or when a token is due.
+            order(daemon, Order::Sweep).await;
             tokio::time::sleep(FAULT_LASTS).await;
             let _ = std::fs::rename(&away, &mirror);
-            narrator.tell("*** The mirror's directory is back.");
+            narrator.tell(
+                "*** The mirror's directory is back. rotad would see that with its next try; `rotad resume etl` has it try now.",
+            );
+            order(daemon, Order::Resume).await;
         }
         Fault::ApiDown => {
             narrator.tell("*** The API answers 503 from now on. Consumers go on; nothing is issued or revoked.");
@@ -221,14 +236,19 @@ async fn go_wrong(fault: Option<Fault>, daemon: &Daemon, server: &stand_in::Serv
         }
         Fault::Leak => {
             narrator.tell("*** The token was seen in a log that it should not be in: `rotad rotate etl --revoke-now`.");
-            let selection = Selection { all: true, ..Selection::default() };
-            let (answer, answered) = tokio::sync::oneshot::channel();
-            daemon.order(OrderRequest { selection, order: Order::Rotate { revoke_now: true } }, "the demo".to_owned(), answer);
-            // Whether it was taken is told by the steps that follow.
-            let _ = answered.await;
+            order(daemon, Order::Rotate { revoke_now: true }).await;
         }
     }
     std::future::pending().await
+}
+
+/// Gives the order that a person would.
+async fn order(daemon: &Daemon, order: Order) {
+    let selection = Selection { all: true, ..Selection::default() };
+    let (answer, answered) = tokio::sync::oneshot::channel();
+    daemon.order(OrderRequest { selection, order }, "the demo".to_owned(), answer);
+    // Whether it was taken is told by the steps that follow.
+    let _ = answered.await;
 }
 
 fn configuration(arguments: &Arguments, directory: &Path, api_url: &str) -> String {

@@ -5,8 +5,9 @@ use std::fmt::Write;
 use anyhow::Context;
 use jiff::Timestamp;
 
+use super::text::{Colours, wrapped};
 use crate::engine::{self, Detail, Member, TokenLine};
-use crate::journal::{Journal, SqliteJournal};
+use crate::journal::Journal;
 use crate::rotation::CredentialName;
 use crate::snapshot::{At, Label, span, until};
 
@@ -16,7 +17,7 @@ const STEPS: usize = 10;
 /// What the journal knows of a credential; `None` where it has not begun.
 pub async fn gather(
     member: &Member,
-    journal: &SqliteJournal,
+    journal: &dyn Journal,
     name: &CredentialName,
     now: Timestamp,
 ) -> anyhow::Result<Option<Detail>> {
@@ -26,9 +27,9 @@ pub async fn gather(
     Ok(Some(Detail::new(name.clone(), member, &state, history, Some(row.wake_at), now)))
 }
 
-pub fn table(detail: &Detail) -> String {
+pub fn table(detail: &Detail, colours: Colours) -> String {
     let Detail { name, account, summary, taken_at: now, .. } = detail;
-    let mut text = format!("{name}, account {account}: {}\n", summary.state.as_str());
+    let mut text = wrapped("", 2, &format!("{name}, account {account}: {}", summary.state.as_str()));
     let moment = |at: At| match at.timestamp() {
         Some(time) => format!("{} ({})", time.strftime("%Y-%m-%dT%H:%M:%SZ"), until(at, *now)),
         None => "not known yet".to_owned(),
@@ -37,35 +38,38 @@ pub fn table(detail: &Detail) -> String {
     let _ = writeln!(text, "  next token    {}", moment(summary.due_at));
     let _ = writeln!(text, "  deadline      {}", moment(summary.deadline_at));
     for concern in &detail.concerns {
-        let _ = writeln!(text, "\n{}", concern_told(concern, *now));
+        let _ = write!(text, "\n{}", concern_told(concern, *now, colours));
     }
     let _ = writeln!(text, "\nTokens, oldest first");
     for line in detail.tokens_by_age.iter().filter(|line| line.phase.is_some()) {
-        let _ = writeln!(text, "  {}", token(line, *now));
+        text.push_str(&wrapped("  ", 4, &token(line, *now)));
     }
     let _ = writeln!(text, "\nPlaces");
     for line in &detail.places {
-        let _ = writeln!(text, "  {}  {}", line.place, line.told());
+        text.push_str(&wrapped("  ", 4, &format!("{}  {}", line.place, line.told())));
         if let Some(trouble) = &line.trouble {
             let again = line.tried_again_at.map_or_else(String::new, |at| format!(" (tried again in {})", span(at, *now)));
-            let _ = writeln!(text, "    {trouble}{again}");
+            text.push_str(&wrapped("    ", 4, &format!("{trouble}{again}")));
         }
     }
     let _ = writeln!(text, "\nLast steps");
     for step in detail.history.iter().take(STEPS).rev() {
-        let _ = writeln!(text, "  {}", super::history::step(name, step));
+        text.push_str(&wrapped("  ", 4, &super::history::step(name, step)));
     }
     text
 }
 
-/// A concern in its parts, one line each.
-fn concern_told(concern: &crate::engine::Concern, now: jiff::Timestamp) -> String {
+/// A concern in its parts, one after the other.
+fn concern_told(concern: &crate::engine::Concern, now: jiff::Timestamp, colours: Colours) -> String {
     let what = concern.attention.map_or_else(String::new, |attention| attention.as_str().to_uppercase().replace('_', " ") + " ");
     let since = concern.since.map_or_else(String::new, |since| format!("for {} ", span(now, since)));
     let place = concern.place.as_ref().map_or_else(String::new, |place| format!("at {place} "));
-    let next_at = concern.next_at.map_or_else(String::new, |at| format!(" (next in {})", span(at, now)));
+    let next_at = concern.when(now).map_or_else(String::new, |when| format!(" ({when})"));
     let head = format!("{what}{since}{place}");
-    format!("  {}: {}\n    rotad:  {}{next_at}\n    to do:  {}", head.trim_end(), concern.happened, concern.next, concern.remedy)
+    let happened = wrapped("  ", 4, &format!("{}: {}", head.trim_end(), concern.happened));
+    let next = wrapped("    rotad:  ", 12, &format!("{}{next_at}", concern.next));
+    let remedy = wrapped("    to do:  ", 12, &concern.remedy);
+    format!("{}\n{next}{remedy}", colours.alarming(happened.trim_end()))
 }
 
 fn token(line: &TokenLine, now: jiff::Timestamp) -> String {

@@ -9,9 +9,7 @@ use serde::Serialize;
 use super::offline_fleet;
 use crate::clock::Clock;
 use crate::config::{Config, Members};
-use crate::daemon::journal_path;
 use crate::fleet::rolls::{self, Rolls};
-use crate::journal::SqliteJournal;
 use crate::rotation::Account;
 
 /// What one fleet's pattern matches.
@@ -38,10 +36,9 @@ pub async fn look(config: Config) -> anyhow::Result<(Config, Vec<FleetLine>)> {
     if config.fleets.is_empty() {
         return Ok((config, Vec::new()));
     }
-    let path = journal_path(&config)?;
-    let rolls = match path.exists() {
-        true => rolls::load(&SqliteJournal::open_read_only(path)?, &config).await?,
-        false => Rolls::new(),
+    let rolls = match super::look(&config).await?.journal {
+        Some(journal) => rolls::load(journal.as_ref(), &config).await?,
+        None => Rolls::new(),
     };
     let fleet = offline_fleet(config.clone(), Arc::new(Clock::new())).await?;
     let (mut lines, mut members, mut lists) = (Vec::new(), Members::new(), BTreeMap::new());

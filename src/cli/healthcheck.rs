@@ -4,6 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::Context;
+use serde::Serialize;
+
 use super::{Ended, block_on, say};
 use crate::config::LISTEN_DEFAULT;
 
@@ -15,15 +18,45 @@ pub struct Arguments {
     /// Ask whether it is ready, not only whether it is alive
     #[arg(long)]
     ready: bool,
+    /// Print what was found as JSON, also when it is not as it should be
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was found; `status` is null where nobody answered.
+#[derive(Debug, Serialize)]
+struct Health {
+    asked: &'static str,
+    address: SocketAddr,
+    healthy: bool,
+    status: Option<u16>,
+    /// The daemon's words, or why there are none.
+    answer: String,
 }
 
 pub fn run(path: &Path, arguments: &Arguments) -> Result<(), Ended> {
     let listen = listen(path);
-    let (status, text) = block_on(ask(listen, if arguments.ready { "readyz" } else { "healthz" }))??;
-    if status != 200 {
-        return Err(Ended::Failed(anyhow::anyhow!("status {status} from {listen}: {}", text.trim_end())));
+    let asked = if arguments.ready { "readyz" } else { "healthz" };
+    let answer = block_on(ask(listen, asked))?;
+    let healthy = matches!(answer, Ok((200, _)));
+    if arguments.json {
+        let (status, answer) = match &answer {
+            Ok((status, text)) => (Some(*status), text.trim_end().to_owned()),
+            Err(problem) => (None, format!("{problem:#}")),
+        };
+        let found = Health { asked, address: listen, healthy, status, answer };
+        say(&(serde_json::to_string_pretty(&found)? + "\n"));
     }
-    say(&text);
+    let (status, text) = answer?;
+    if !healthy {
+        return Err(Ended::Failed(anyhow::anyhow!(
+            "status {status} from {listen}: {}; see `rotad status` and the daemon's log",
+            text.trim_end()
+        )));
+    }
+    if !arguments.json {
+        say(&text);
+    }
     Ok(())
 }
 
@@ -37,18 +70,31 @@ fn listen(path: &Path) -> SocketAddr {
     listen.and_then(|listen| listen.parse().ok()).unwrap_or(LISTEN_DEFAULT)
 }
 
+/// Whether a daemon answers on this machine; `None` where it can't be told where it would listen.
+pub(super) async fn answers(listen: SocketAddr) -> Option<bool> {
+    if listen.port() == 0 {
+        return None;
+    }
+    Some(ask(listen, "healthz").await.is_ok())
+}
+
 /// What the daemon answers, as status and text.
 ///
 /// # Errors
 /// Nobody listens there, or does not answer in time.
 pub(super) async fn ask(listen: SocketAddr, path: &str) -> anyhow::Result<(u16, String)> {
-    anyhow::ensure!(listen.port() != 0, "`server.listen` has the port 0, so where it listens is in the log alone");
+    anyhow::ensure!(
+        listen.port() != 0,
+        "`server.listen` has the port 0, so where it listens is in the log alone: give it a port of its own"
+    );
     let here = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
         ip => ip,
     };
     let client = reqwest::Client::builder().no_proxy().timeout(ANSWER_MAX).build()?;
-    let answer = client.get(format!("http://{}/{path}", SocketAddr::new(here, listen.port()))).send().await?;
+    let here = SocketAddr::new(here, listen.port());
+    let answer = client.get(format!("http://{here}/{path}")).send().await;
+    let answer = answer.with_context(|| format!("no daemon answers at {here}, start `rotad run` or see its log"))?;
     Ok((answer.status().as_u16(), answer.text().await?))
 }

@@ -1,17 +1,17 @@
 //! `rotad history`: what happened, from the journal, whether the daemon runs or not.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::{Ended, block_on, load_without_secrets, say};
+use super::{Ended, block_on, load_without_secrets, look, misused, say};
 use crate::clock::Clock;
 use crate::config::parse_duration;
-use crate::daemon::journal_path;
 use crate::engine::StepLine;
-use crate::journal::{From, HistoryLine, Journal, Page, SqliteJournal};
+use crate::journal::{From, HistoryLine, Journal, Page};
 use crate::rotation::{CredentialName, Entry, RotationId};
 
 /// How many lines are read from the journal at once.
@@ -30,7 +30,7 @@ pub struct Arguments {
     /// Only these steps, such as `issued,revoked,blocked`
     #[arg(long, value_name = "STEP", value_delimiter = ',')]
     what: Vec<String>,
-    /// Only of the token with this id
+    /// Only of the token with this id, and of the rotation that made it
     #[arg(long, value_name = "ID")]
     token: Option<String>,
     /// Only of this rotation
@@ -58,13 +58,6 @@ fn moment(text: &str) -> Result<Timestamp, String> {
 }
 
 impl Arguments {
-    fn fits(&self, line: &HistoryLine) -> bool {
-        let entry = &line.entry;
-        (self.what.is_empty() || self.what.iter().any(|what| what == entry.what.as_str()))
-            && self.token.as_ref().is_none_or(|token| entry.token.as_ref().is_some_and(|of| of.0 == *token))
-            && self.rotation.is_none_or(|rotation| entry.rotation == Some(rotation))
-    }
-
     fn page(&self, from: From) -> Page {
         Page {
             credential: self.credential.clone(),
@@ -91,38 +84,85 @@ pub fn run(path: &Path, arguments: &Arguments) -> Result<(), Ended> {
     }
     let config = load_without_secrets(path)?;
     block_on(async {
-        let journal = SqliteJournal::open_read_only(journal_path(&config)?)?;
-        if arguments.all { export(&journal, arguments).await } else { newest(&journal, arguments).await }
-    })??;
-    Ok(())
+        let journal = look(&config).await?.journal(&config)?;
+        let named = arguments.credential.as_ref().filter(|name| !config.credentials.contains_key(*name));
+        if let Some(name) = named
+            && journal.history(Some(name), 1).await?.is_empty()
+        {
+            return Err(misused(format!(
+                "no credential is named `{name}`, and no step of one is kept: `rotad status` lists those that there are"
+            )));
+        }
+        let wanted = Wanted { arguments, of_token: rotations_of(journal.as_ref(), arguments).await? };
+        if arguments.all {
+            export(journal.as_ref(), &wanted).await?
+        } else {
+            newest(journal.as_ref(), &wanted).await?
+        }
+        Ok(())
+    })?
+}
+
+/// What is asked for, and the rotations whose token it is: most of their steps name no token.
+struct Wanted<'a> {
+    arguments: &'a Arguments,
+    of_token: BTreeSet<RotationId>,
+}
+
+impl Wanted<'_> {
+    fn fits(&self, line: &HistoryLine) -> bool {
+        let (entry, wanted) = (&line.entry, self.arguments);
+        let is_of_token = |token: &String| {
+            entry.token.as_ref().is_some_and(|of| of.0 == *token) || entry.rotation.is_some_and(|of| self.of_token.contains(&of))
+        };
+        (wanted.what.is_empty() || wanted.what.iter().any(|what| what == entry.what.as_str()))
+            && wanted.token.as_ref().is_none_or(is_of_token)
+            && wanted.rotation.is_none_or(|rotation| entry.rotation == Some(rotation))
+    }
+}
+
+async fn rotations_of(journal: &dyn Journal, arguments: &Arguments) -> anyhow::Result<BTreeSet<RotationId>> {
+    let mut rotations = BTreeSet::new();
+    let Some(token) = &arguments.token else { return Ok(rotations) };
+    let mut from = From::After(0);
+    loop {
+        let page = Page { since: Timestamp::MIN, until: Timestamp::MAX, ..arguments.page(from) };
+        let lines = journal.history_page(page).await?;
+        let Some((last, _)) = lines.last() else { return Ok(rotations) };
+        from = From::After(*last);
+        let with_token = lines.iter().filter(|(_, line)| line.entry.token.as_ref().is_some_and(|of| of.0 == *token));
+        rotations.extend(with_token.filter_map(|(_, line)| line.entry.rotation));
+    }
 }
 
 /// Every line that fits, oldest first, as it is read.
-async fn export(journal: &dyn Journal, arguments: &Arguments) -> anyhow::Result<()> {
+async fn export(journal: &dyn Journal, wanted: &Wanted<'_>) -> anyhow::Result<()> {
+    let arguments = wanted.arguments;
     let mut from = From::After(0);
     loop {
         let lines = journal.history_page(arguments.page(from)).await?;
         let Some((last, _)) = lines.last() else { return Ok(()) };
         from = From::After(*last);
-        lines.iter().filter(|(_, line)| arguments.fits(line)).try_for_each(|line| tell(line, arguments.json))?;
+        lines.iter().filter(|(_, line)| wanted.fits(line)).try_for_each(|line| tell(line, arguments.json))?;
     }
 }
 
 /// The newest lines that fit, the newest last.
-async fn newest(journal: &dyn Journal, arguments: &Arguments) -> anyhow::Result<()> {
+async fn newest(journal: &dyn Journal, wanted: &Wanted<'_>) -> anyhow::Result<()> {
+    let arguments = wanted.arguments;
     let mut found = Vec::new();
     let mut from = From::Before(u64::MAX);
     while found.len() < arguments.newest {
         let lines = journal.history_page(arguments.page(from)).await?;
         let Some((last, _)) = lines.last() else { break };
         from = From::Before(*last);
-        found.extend(lines.into_iter().filter(|(_, line)| arguments.fits(line)));
+        found.extend(lines.into_iter().filter(|(_, line)| wanted.fits(line)));
     }
     found.truncate(arguments.newest);
     found.iter().rev().try_for_each(|line| tell(line, arguments.json))
 }
 
-fn tell((number, told): &(u64, HistoryLine), json: bool) -> anyhow::Result<()> {
+pub(super) fn tell((number, told): &(u64, HistoryLine), json: bool) -> anyhow::Result<()> {
     if json {
         let exported = Exported { number: *number, credential: &told.credential, entry: &told.entry };
         say(&(serde_json::to_string(&exported)? + "\n"));
@@ -133,7 +173,7 @@ fn tell((number, told): &(u64, HistoryLine), json: bool) -> anyhow::Result<()> {
 }
 
 /// One line of the history for people.
-pub(super) fn line(told: &HistoryLine) -> String {
+fn line(told: &HistoryLine) -> String {
     step(&told.credential, &told.entry.clone().into()) + "\n"
 }
 

@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
+use jiff::Timestamp;
+use serde::Serialize;
 
 use super::{Ended, admin_client, block_on, complain, say};
 use crate::clock::Clock;
 use crate::config::{self, Config, Credential, Sink, System};
 use crate::motherduck::{Client, Provider, User};
-use crate::rotation::{Account, CredentialName, ListedToken, TokenName, TokenType};
+use crate::rotation::{Account, CredentialName, ListedToken, TokenId, TokenName, TokenType};
 
-/// Characters of a token's name that a comment shows.
-const NAME_SHOWN: usize = 80;
 /// The longest name of a credential.
 const CREDENTIAL_MAX: usize = 63;
 
@@ -35,6 +35,53 @@ pub struct Arguments {
     /// Write to this file, which must not exist, rather than to the standard output
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Print what was found as JSON, the configuration in it
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was found, as JSON has it.
+#[derive(Debug, Serialize)]
+struct Imported<'i> {
+    organization: &'i str,
+    /// How many tokens made by hand were found.
+    adopted: usize,
+    accounts: Vec<ImportedAccount<'i>>,
+    /// Where the configuration was written to; else it is in `configuration`.
+    output: Option<&'i Path>,
+    configuration: Option<&'i str>,
+}
+
+#[derive(Debug, Serialize)]
+struct ImportedAccount<'i> {
+    account: &'i Account,
+    tokens: Vec<ImportedToken<'i>>,
+}
+
+#[derive(Debug, Serialize)]
+struct ImportedToken<'i> {
+    id: &'i TokenId,
+    name: Option<&'i str>,
+    token_type: TokenType,
+    created_at: Timestamp,
+    /// Null for one that never expires.
+    expires_at: Option<Timestamp>,
+    /// The deployment and credential that rotad made it for; null for one that was made by hand.
+    made_for: Option<String>,
+}
+
+impl<'i> ImportedAccount<'i> {
+    fn of(found: &'i Found) -> Self {
+        let token = |token: &'i ListedToken| ImportedToken {
+            id: &token.id,
+            name: token.name.as_deref(),
+            token_type: token.token_type,
+            created_at: token.created_at,
+            expires_at: token.expires_at,
+            made_for: owner(token).map(|name| name.owner.to_string()),
+        };
+        Self { account: &found.account, tokens: found.tokens.iter().map(token).collect() }
+    }
 }
 
 /// What one account has.
@@ -47,6 +94,7 @@ pub fn run(path: &Path, arguments: &Arguments) -> Result<(), Ended> {
     let world = System { now: Clock::new().now().wall };
     let (text, config) = config::load_unfinished(path, &world).map_err(|problems| Ended::Misused(problems.to_string()))?;
     let organization = organization(&config, arguments.organization.as_deref())?;
+    let asked_of = Arc::clone(&organization);
     let deliver = deliver(&config, &arguments.deliveries)?;
     let found = block_on(async { list(&*admin_client(&config, &organization).await?, arguments).await })??;
     let mut draft = Draft { config: &config, organization, deliver, text, notes: String::new(), new: String::new(), adopted: 0 };
@@ -57,12 +105,26 @@ pub fn run(path: &Path, arguments: &Arguments) -> Result<(), Ended> {
     config::parse(&printed, &format!("{shown}, as imported"), &world)
         .map_err(|problems| Ended::Misused(format!("what would be printed does not pass `rotad check`:\n{problems}")))?;
     match &arguments.output {
+        None if arguments.json => {}
         None => say(&printed),
         Some(output) => {
             let file = std::fs::OpenOptions::new().write(true).create_new(true).open(output);
-            let mut file = file.with_context(|| format!("`{}` can't be created", output.display()))?;
+            let mut file = file.with_context(|| {
+                format!("`{}` can't be created: name a file that is not there yet, in a directory that is", output.display())
+            })?;
             file.write_all(printed.as_bytes()).with_context(|| format!("`{}` can't be written", output.display()))?;
         }
+    }
+    if arguments.json {
+        let imported = Imported {
+            organization: &asked_of,
+            adopted,
+            accounts: found.iter().map(ImportedAccount::of).collect(),
+            output: arguments.output.as_deref(),
+            configuration: arguments.output.is_none().then_some(printed.as_str()),
+        };
+        say(&(serde_json::to_string_pretty(&imported)? + "\n"));
+        return Ok(());
     }
     complain(&format!(
         "{adopted} tokens made by hand are listed for adoption. Read what was printed: remove the ids that are to live on, and \
@@ -247,9 +309,9 @@ impl Draft<'_> {
     }
 }
 
-/// A token for a person to recognise it by. Its name is somebody else's text, and must not end the comment.
+/// A token for a person to recognise it by, in one line of a comment.
 fn described(token: &ListedToken) -> String {
-    let name: String = token.name.as_deref().unwrap_or_default().chars().filter(|c| !c.is_control()).take(NAME_SHOWN).collect();
+    let name = token.shown_name();
     let expires = token.expires_at.map_or_else(|| "never expires".to_owned(), |at| format!("expires {at:.0}"));
     format!("`{name}`, {}, created {:.0}, {expires}", token.token_type, token.created_at)
 }

@@ -17,21 +17,22 @@ mod probe;
 mod run;
 mod status;
 mod support;
+mod text;
 mod watch;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 
 use crate::clock::Clock;
 use crate::config::{self as configuration, Config, System, Unlooked};
-use crate::daemon::journal_path;
+use crate::control::{RemoteJournal, Unanswered};
 use crate::fleet::{Fleet, Surroundings, rolls};
-use crate::journal::SqliteJournal;
+use crate::journal::{Journal, NOT_RUN_YET};
 use crate::logging::{self, Format};
 use crate::metrics::Metrics;
 use crate::motherduck::Client;
@@ -101,7 +102,7 @@ enum Command {
     /// Revoke a token by its id
     Revoke(order::Revoke),
     /// Have the daemon read its configuration again, as SIGHUP does
-    Reload,
+    Reload(order::Reload),
     /// Ask the daemon on this machine whether it is alive: for a container's health check
     Healthcheck(healthcheck::Arguments),
     /// Watch rotad at work, everything embedded: a local stand-in for the API, and a file
@@ -182,7 +183,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Ended> {
         Command::Sweep(arguments) => order::sweep(&config, &arguments),
         Command::Forget(arguments) => order::forget(&config, &arguments),
         Command::Revoke(arguments) => order::revoke(&config, &arguments),
-        Command::Reload => order::reload(&config),
+        Command::Reload(arguments) => order::reload(&config, &arguments),
         Command::Healthcheck(arguments) => healthcheck::run(&config, &arguments),
         Command::Completions(arguments) => {
             manual::completions(&arguments);
@@ -208,13 +209,51 @@ fn load_without_secrets(path: &Path) -> Result<Config, Ended> {
     configuration::load(path, &world).map_err(|problems| Ended::Misused(problems.to_string()))
 }
 
+/// What a command that only looks can see.
+struct Sight {
+    /// `None` where rotad has not run yet.
+    journal: Option<Arc<dyn Journal>>,
+    /// The daemon whose journal it is, if it answers at the control socket.
+    daemon: Option<Arc<RemoteJournal>>,
+}
+
+impl Sight {
+    /// The journal, where there must be one.
+    fn journal(&self, config: &Config) -> anyhow::Result<Arc<dyn Journal>> {
+        self.journal.clone().with_context(|| format!("journal {} does not exist or is empty: {NOT_RUN_YET}", config.journal))
+    }
+}
+
+/// Looks through the daemon at the control socket, so that whoever may open that needs no right to the journal; where none
+/// answers, at the journal as it is stored, which is said.
+async fn look(config: &Config) -> anyhow::Result<Sight> {
+    static SAID: Once = Once::new();
+    if let Some(path) = &config.server.control {
+        match RemoteJournal::connect(path).await {
+            Ok(daemon) => {
+                let daemon = Arc::new(daemon);
+                return Ok(Sight { journal: Some(daemon.clone()), daemon: Some(daemon) });
+            }
+            Err(unanswered) => SAID.call_once(|| {
+                let why = match unanswered {
+                    Unanswered::NoDaemon { problem, .. } | Unanswered::Unknown(problem) => problem,
+                    Unanswered::Refused(refused) => refused.error,
+                };
+                let path = path.display();
+                complain(&format!("rotad: no daemon answers at `{path}` ({why}): this is from the journal as it is stored"));
+            }),
+        }
+    }
+    Ok(Sight { journal: config.journal.look().await?, daemon: None })
+}
+
 /// The configuration with the accounts of its fleets, as the journal knows them.
 async fn with_members(config: Config) -> anyhow::Result<Config> {
-    let path = journal_path(&config)?;
-    if config.fleets.is_empty() || !path.exists() {
+    if config.fleets.is_empty() {
         return Ok(config);
     }
-    let rolls = rolls::load(&SqliteJournal::open_read_only(path)?, &config).await?;
+    let Some(journal) = look(&config).await?.journal else { return Ok(config) };
+    let rolls = rolls::load(journal.as_ref(), &config).await?;
     Ok(config.with_members(&rolls::members(&rolls)).0)
 }
 

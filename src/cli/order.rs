@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::run::STAYS;
 use super::watch::{self, Goal};
 use super::{Ended, block_on, complain, load_without_secrets, misused, offline_fleet, say, with_members};
 use crate::clock::Clock;
 use crate::config::{Config, parse_duration};
-use crate::control::{Client, FleetChange, FleetRequest, OrderRequest, Selection, Taken, Unanswered};
+use crate::control::{Client, FleetChange, FleetRequest, OrderRequest, Refused, Selection, Taken, Unanswered};
 use crate::engine::Roster;
 use crate::rotation::{CredentialName, DeliveryId, Order, Refusal, TokenId};
 
@@ -233,11 +234,21 @@ pub fn revoke(path: &Path, arguments: &Revoke) -> Result<(), Ended> {
     give(&config, OrderRequest { selection: of(&name), order }, arguments.json, arguments.wait.then_some(Goal::Revoked))
 }
 
-pub fn reload(path: &Path) -> Result<(), Ended> {
-    let config = load_without_secrets(path)?;
+#[derive(Debug, clap::Args)]
+pub struct Reload {
+    /// Print it as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn reload(path: &Path, arguments: &Reload) -> Result<(), Ended> {
+    let config = load_without_secrets(path).map_err(|ended| match ended {
+        Ended::Misused(problems) => Ended::Misused(format!("{problems}\n{STAYS}")),
+        failed => failed,
+    })?;
     let client = client(&config)?;
     block_on(client.reload())?.map_err(ended)?;
-    say("the new configuration is in force\n");
+    say(if arguments.json { "{\n  \"in_force\": true\n}\n" } else { "the new configuration is in force\n" });
     Ok(())
 }
 
@@ -246,7 +257,10 @@ fn of(name: &str) -> Selection {
 }
 
 fn ended(unanswered: Unanswered) -> Ended {
-    Ended::Failed(unanswered.into())
+    match unanswered {
+        Unanswered::Refused(Refused { error, misused: true }) => misused(error),
+        other => Ended::Failed(other.into()),
+    }
 }
 
 /// The places of some credentials, one on each line.
@@ -271,7 +285,7 @@ pub(super) fn ask(question: &str, word: &str, yes: bool) -> Result<(), Ended> {
     let _ = write!(std::io::stderr().lock(), "{question}\nType `{word}` to go on: ");
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
-    if answer.trim() == word { Ok(()) } else { Err(Ended::Failed(anyhow::anyhow!("nothing was done"))) }
+    if answer.trim() == word { Ok(()) } else { Err(Ended::Failed(anyhow::anyhow!("nothing was done: `{word}` was not typed"))) }
 }
 
 fn client(config: &Config) -> Result<Client, Ended> {
@@ -287,6 +301,7 @@ fn client(config: &Config) -> Result<Client, Ended> {
 
 /// Gives the order, tells what became of it, and waits for the goal where there is one.
 fn give(config: &Config, request: OrderRequest, json: bool, goal: Option<Goal>) -> Result<(), Ended> {
+    request.selection.check().map_err(misused)?;
     let client = client(config)?;
     block_on(async {
         let watch = match goal {
@@ -297,7 +312,7 @@ fn give(config: &Config, request: OrderRequest, json: bool, goal: Option<Goal>) 
         if json {
             say(&(serde_json::to_string_pretty(&taken)? + "\n"));
         } else {
-            say(&told(&taken));
+            say(&told(&request.order, &taken));
         }
         let (refused, accepted): (Vec<_>, Vec<_>) = taken.into_iter().partition(|taken| taken.refusal.is_some());
         if let Some(watch) = watch {
@@ -305,14 +320,16 @@ fn give(config: &Config, request: OrderRequest, json: bool, goal: Option<Goal>) 
         }
         match refused.len() {
             0 => Ok(()),
-            1 => Err(Ended::Failed(anyhow::anyhow!("the order was refused at 1 credential"))),
-            several => Err(Ended::Failed(anyhow::anyhow!("the order was refused at {several} credentials"))),
+            1 => Err(Ended::Failed(anyhow::anyhow!("the order was refused at 1 credential: what is in the way is told above"))),
+            several => Err(Ended::Failed(anyhow::anyhow!(
+                "the order was refused at {several} credentials: what is in the way is told above"
+            ))),
         }
     })?
 }
 
 /// What became of an order: each refusal, and the credentials that took it.
-fn told(taken: &[Taken]) -> String {
+fn told(order: &Order, taken: &[Taken]) -> String {
     /// More names are counted, not told.
     const NAMES_MAX: usize = 8;
     let names: Vec<&str> = taken.iter().filter(|taken| taken.refusal.is_none()).map(|taken| taken.credential.as_str()).collect();
@@ -321,9 +338,17 @@ fn told(taken: &[Taken]) -> String {
             complain(&format!("{credential}: refused: {refusal}"));
         }
     }
+    let what = match order {
+        Order::Rotate { .. } => "a rotation is".to_owned(),
+        Order::Pause { until, .. } => format!("a pause until {until:.0} is"),
+        Order::Resume => "the end of any pause or wait is".to_owned(),
+        Order::Sweep => "a sweep is".to_owned(),
+        Order::Forget { place } => format!("that `{place}` is waited for no longer is"),
+        Order::Revoke { token, .. } => format!("the revocation of {token} is"),
+    };
     match names.len() {
         0 => String::new(),
-        few if few <= NAMES_MAX => format!("recorded for {}\n", names.join(", ")),
-        many => format!("recorded for {many} credentials\n"),
+        few if few <= NAMES_MAX => format!("{what} recorded for {}\n", names.join(", ")),
+        many => format!("{what} recorded for {many} credentials\n"),
     }
 }

@@ -1,7 +1,7 @@
 //! `rotad plan`: what comes next for each credential, when and why; nothing is changed. The daemon's own core is
 //! run ahead from what the journal holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,18 +10,21 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::fleets::{self, FleetLine};
-use super::{Ended, block_on, load, offline_fleet, say, with_members};
+use super::{Ended, block_on, load, load_without_secrets, look, offline_fleet, say, with_members};
 use crate::clock::Clock;
-use crate::config::{self, Config, Diff, parse_duration};
+use crate::config::{self, Config, Diff, parse_duration, show_duration};
 use crate::control::Selection;
-use crate::daemon::journal_path;
-use crate::engine::{Forecast, Member, Roster, Step, forecast};
+use crate::engine::{BlastRadius, Forecast, Member, Roster, Step, Subject, forecast};
 use crate::fleet::Fleet;
-use crate::journal::{CLOCK_MARK, Identity, Journal, SqliteJournal};
+use crate::journal::{CLOCK_MARK, Identity, Journal};
 use crate::rotation::{
-    Block, Credential, CredentialName, Facts, Happened, InstallationId, Moment, Pause, ProcessId, Steady, Why,
+    Block, Credential, CredentialName, Facts, Happened, InstallationId, Moment, Pause, ProcessId, PutOff, Schedule, Steady,
+    Tried, Why,
 };
 use crate::snapshot::span;
+
+/// How many rows are read from the journal at once.
+const PORTION: usize = 1_000;
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -54,13 +57,51 @@ struct Line {
     /// In the way of everything that is forecast.
     block: Option<Block>,
     paused: Option<Pause>,
+    schedule: Rule,
     steps: Vec<Step>,
+}
+
+/// A credential's own schedule, as the configuration has it.
+#[derive(Debug, Serialize)]
+struct Rule {
+    every: Option<String>,
+    /// How far into each interval the credential's name puts it: the same for ever, so that not all are due at once.
+    spread: Option<String>,
+    cron: Option<String>,
+    timezone: Option<String>,
+    window: Option<String>,
+}
+
+impl Rule {
+    fn of(schedule: &Schedule, window: Option<SignedDuration>) -> Self {
+        let window = window.map(show_duration);
+        match schedule {
+            Schedule::Every { every, phase } => {
+                let (every, spread) = (Some(show_duration(*every)), Some(show_duration(*phase)));
+                Self { every, spread, cron: None, timezone: None, window }
+            }
+            Schedule::Cron(line) => {
+                let (cron, timezone) = (Some(line.expression().to_owned()), Some(line.zone().to_owned()));
+                Self { every: None, spread: None, cron, timezone, window }
+            }
+        }
+    }
+
+    fn told(&self) -> String {
+        let own = |field: &Option<String>| field.clone().unwrap_or_default();
+        match (&self.every, &self.spread) {
+            (Some(every), Some(spread)) => format!("every {every}, spread by {spread}"),
+            _ => format!("cron {}, {}", own(&self.cron), own(&self.timezone)),
+        }
+    }
 }
 
 /// Whether it fits the limits: rotad's own, the API's and the sinks'.
 #[derive(Debug, Serialize)]
 struct Load {
     rotations: usize,
+    /// Those of them that the limit of rotations per minute puts off.
+    rotations_put_off: usize,
     /// The most of the forecast that begin within one minute.
     rotations_in_a_minute: usize,
     rotations_per_minute_limit: u32,
@@ -138,7 +179,7 @@ impl Asked {
 }
 
 pub fn run(path: &Path, arguments: &Arguments) -> Result<(), Ended> {
-    let config = load(path)?;
+    let config = load_without_secrets(path)?;
     if let Some(other) = &arguments.diff {
         let (config, other) = (block_on(with_members(config))??, block_on(with_members(load(other)?))??);
         let diff = config.diff(&other);
@@ -161,24 +202,27 @@ pub fn run(path: &Path, arguments: &Arguments) -> Result<(), Ended> {
 
 /// What is remembered of a fleet: of a journal, or nothing where rotad has not run yet.
 enum Memory {
-    Journal(Box<SqliteJournal>),
+    Journal(Arc<dyn Journal>),
     Nothing,
 }
 
 impl Memory {
-    fn open(config: &Config) -> anyhow::Result<Self> {
-        let path = journal_path(config)?;
-        if path.exists() { Ok(Self::Journal(Box::new(SqliteJournal::open_read_only(path)?))) } else { Ok(Self::Nothing) }
+    async fn open(config: &Config) -> anyhow::Result<Self> {
+        Ok(look(config).await?.journal.map_or(Self::Nothing, Self::Journal))
     }
 
-    async fn credential(&self, name: &CredentialName, from: Option<&CredentialName>) -> anyhow::Result<Option<Credential>> {
-        let Self::Journal(journal) = self else { return Ok(None) };
-        let row = match (journal.load(name).await?, from) {
-            (None, Some(from)) => journal.load(from).await?,
-            (row, _) => row,
-        };
-        // A record that can't be read is rebuilt by the daemon: the plan knows no more than it does.
-        Ok(row.and_then(|row| row.read_state().ok()))
+    /// What is recorded of every credential. A record that can't be read is rebuilt by the daemon: the plan knows no more
+    /// than it does.
+    async fn credentials(&self) -> anyhow::Result<BTreeMap<CredentialName, Credential>> {
+        let mut known = BTreeMap::new();
+        let Self::Journal(journal) = self else { return Ok(known) };
+        let mut after = None;
+        loop {
+            let rows = journal.load_after(after.as_ref(), PORTION).await?;
+            let Some((last, _)) = rows.last() else { return Ok(known) };
+            after = Some(last.clone());
+            known.extend(rows.into_iter().filter_map(|(name, row)| Some((name, row.read_state().ok()?))));
+        }
     }
 
     /// The present, on the steady clock of the daemon: what passed since its last mark is taken to have passed for it.
@@ -200,23 +244,35 @@ impl Memory {
 }
 
 async fn plan(fleet: &Fleet, names: &[CredentialName], ahead: Option<SignedDuration>) -> anyhow::Result<Plan> {
-    let memory = Memory::open(fleet.config())?;
+    let memory = Memory::open(fleet.config()).await?;
     let now = memory.now().await?;
     let Identity { installation, created_at } = memory.identity(now.wall);
     let facts = Facts { installation, journal_created_at: created_at, process: ProcessId(0), process_since: now };
     let until = ahead.map(|ahead| now.wall.saturating_add(ahead)).transpose()?;
-    let (mut credentials, mut asked) = (Vec::new(), Asked::default());
-    for name in names {
-        let Some(member) = fleet.member(name) else { continue };
-        let stored = memory.credential(name, member.policy.renamed_from.as_ref()).await?;
+    let wanted: BTreeSet<&CredentialName> = names.iter().collect();
+    let mut known = memory.credentials().await?;
+    let (mut lines, mut subjects) = (Vec::new(), Vec::new());
+    // The others take their part of the limits.
+    for name in fleet.names() {
+        let Some(member) = fleet.member(&name) else { continue };
+        let earlier = member.policy.renamed_from.as_ref();
+        let stored = known.remove(&name).or_else(|| known.remove(earlier?));
         let block = stored.as_ref().and_then(|state| state.blocked.clone());
         let paused = stored.as_ref().and_then(|state| state.orders.pause(now.wall)).cloned();
-        let next_is_there = |steps: &[Step]| until.is_none() && is_whole(steps);
-        let ahead = forecast(stored, &member.policy, facts, now, until.unwrap_or(Timestamp::MAX), next_is_there);
-        if let Some(credential) = fleet.config().credentials.get(name) {
+        let schedule = Rule::of(&member.policy.schedule, member.policy.window);
+        subjects.push(Subject { stored, policy: member.policy.clone(), is_wanted: wanted.contains(&name) });
+        lines.push((Line { name, block, paused, schedule, steps: Vec::new() }, member));
+    }
+    let config::Limits { rotations_per_minute, revocations_per_minute, .. } = fleet.config().limits;
+    let mut limits = BlastRadius::new(rotations_per_minute.get(), revocations_per_minute.get());
+    let next_is_there = |steps: &[Step]| until.is_none() && is_whole(steps);
+    let forecasts = forecast(subjects, facts, now, &mut limits, until.unwrap_or(Timestamp::MAX), next_is_there);
+    let (mut credentials, mut asked) = (Vec::new(), Asked::default());
+    for ((line, member), ahead) in lines.into_iter().zip(forecasts).filter(|((line, _), _)| wanted.contains(&line.name)) {
+        if let Some(credential) = fleet.config().credentials.get(&line.name) {
             asked.note(credential, &member, &ahead, fleet.config());
         }
-        credentials.push(Line { name: name.clone(), block, paused, steps: ahead.steps });
+        credentials.push(Line { block: line.block.or(ahead.block), steps: ahead.steps, ..line });
     }
     let key = |line: &Line| (line.block.is_none(), line.steps.first().map(|step| step.at), line.name.clone());
     credentials.sort_by_key(key);
@@ -233,13 +289,17 @@ fn is_whole(steps: &[Step]) -> bool {
 
 fn load_of(credentials: &[Line], asked: &Asked, fleet: &Fleet) -> Load {
     let config = fleet.config();
-    let begun = |what: Happened| -> Vec<Timestamp> {
+    let is_limited = |step: &&Step| step.put_off.iter().any(|put_off| matches!(put_off, PutOff::Limit { .. }));
+    let rotations_put_off = credentials.iter().flat_map(|line| &line.steps).filter(is_limited).count();
+    let begun = |what: &[Happened]| -> Vec<Timestamp> {
         let steps = credentials.iter().flat_map(|line| &line.steps);
-        steps.filter(|step| step.what == what).map(|step| step.at).collect()
+        steps.filter(|step| what.contains(&step.what)).map(|step| step.at).collect()
     };
-    let (rotations, revocations) = (begun(Happened::Intended), begun(Happened::Revoked));
+    // A set-up token counts as a rotation does.
+    let (rotations, revocations) = (begun(&[Happened::Intended, Happened::SetUpIntended]), begun(&[Happened::Revoked]));
     Load {
         rotations: rotations.len(),
+        rotations_put_off,
         rotations_in_a_minute: most_in_a_minute(rotations),
         rotations_per_minute_limit: config.limits.rotations_per_minute.get(),
         revocations_in_a_minute: most_in_a_minute(revocations),
@@ -257,7 +317,7 @@ fn most_in_a_minute(mut times: Vec<Timestamp>) -> usize {
 
 fn told(plan: &Plan) -> String {
     let mut text = fleets::told(&plan.fleets);
-    for Line { name, block, paused, steps } in &plan.credentials {
+    for Line { name, block, paused, schedule, steps } in &plan.credentials {
         let _ = writeln!(text, "{name}");
         if let Some(block) = block {
             let _ = writeln!(text, "  blocked, so nothing of this happens before a person has done this: {}", block.detail);
@@ -269,7 +329,8 @@ fn told(plan: &Plan) -> String {
             let _ = writeln!(text, "  nothing");
         }
         for step in steps {
-            let _ = writeln!(text, "  {}  {:>9}  {}", shown(step.at), from_now(step.at, plan.taken_at), words(step));
+            let _ =
+                writeln!(text, "  {}  {:>9}  {}", shown(step.at), from_now(step.at, plan.taken_at), words(step, schedule, plan));
         }
     }
     text.push('\n');
@@ -278,18 +339,25 @@ fn told(plan: &Plan) -> String {
 }
 
 fn told_load(load: &Load) -> String {
-    let Load { rotations, rotations_in_a_minute, rotations_per_minute_limit, .. } = load;
-    let exceeds = |calls: &Calls| calls.calls_per_minute_limit.is_some_and(|limit| calls.calls_in_a_minute > limit);
-    let later = |is_too_much: bool| if is_too_much { ": some come later than shown" } else { "" };
-    let mut text = format!(
-        "{rotations} rotation{}; at most {rotations_in_a_minute} begin within one minute, and the limit is {rotations_per_minute_limit}{}\n",
-        if *rotations == 1 { "" } else { "s" },
-        later(*rotations_in_a_minute > *rotations_per_minute_limit as usize)
+    let Load { rotations, rotations_put_off, rotations_in_a_minute: fullest, rotations_per_minute_limit: limit, .. } = load;
+    let (s, begin) = (if *rotations == 1 { "" } else { "s" }, if *fullest == 1 { "begins" } else { "begin" });
+    let mut text = format!("{rotations} rotation{s}; at most {fullest} {begin} within one minute, and the limit is {limit}");
+    let _ = writeln!(
+        text,
+        "{}",
+        if *rotations_put_off > 0 {
+            format!(": {rotations_put_off} come{} later for it", if *rotations_put_off == 1 { "s" } else { "" })
+        } else {
+            String::new()
+        }
     );
-    let asked = load.organizations.iter().map(|calls| ("organization", "calls of the API", calls));
-    for (kind, what, calls) in asked.chain(load.sinks.iter().map(|calls| ("sink", "writes", calls))) {
-        let _ = write!(text, "{kind} `{}`: at most {} {what} within one minute", calls.name, calls.calls_in_a_minute);
-        let limit = calls.calls_per_minute_limit.map(|limit| format!(", and the limit is {limit}{}", later(exceeds(calls))));
+    let asked = load.organizations.iter().map(|calls| ("organization", "call", " of the API", calls));
+    for (kind, what, of, calls) in asked.chain(load.sinks.iter().map(|calls| ("sink", "write", "", calls))) {
+        let Calls { name, calls_in_a_minute: count, calls_per_minute_limit: limit } = calls;
+        let s = if *count == 1 { "" } else { "s" };
+        let _ = write!(text, "{kind} `{name}`: at most {count} {what}{s}{of} within one minute");
+        let later = |limit: u64| if *count > limit { ": some come later than shown" } else { "" };
+        let limit = limit.map(|limit| format!(", and the limit is {limit}{}", later(limit)));
         let _ = writeln!(text, "{}", limit.unwrap_or_default());
     }
     text
@@ -303,21 +371,21 @@ fn from_now(at: Timestamp, now: Timestamp) -> String {
     if at <= now { "now".to_owned() } else { format!("in {}", span(at, now)) }
 }
 
-fn words(step: &Step) -> String {
+fn words(step: &Step, schedule: &Rule, plan: &Plan) -> String {
     let token = match (&step.token, step.rotation) {
         (Some(token), _) => format!("token {token}"),
         (None, Some(rotation)) => format!("the token issued at {:.0}", rotation.minted_at()),
         (None, None) => "a token".to_owned(),
     };
     match step.what {
-        Happened::Intended => match step.why {
-            Some(Why::First) => "a first token is issued: there is none yet".to_owned(),
-            Some(Why::Schedule) => "a new token is issued: the schedule's time".to_owned(),
-            Some(Why::Deadline) => "a new token is issued: the old one's deadline, as the schedule comes later".to_owned(),
-            Some(Why::Gone) => "a new token is issued: the old one is gone".to_owned(),
-            Some(Why::Ordered) => "a new token is issued: a person ordered it".to_owned(),
-            None => "a new token is issued".to_owned(),
-        },
+        Happened::Intended => {
+            let because = reason(step, schedule);
+            let put_off: String =
+                step.put_off.iter().map(|put_off| "; ".to_owned() + &put_off_by(*put_off, step, schedule, plan)).collect();
+            format!("a {} token is issued: {because}{put_off}", if step.why == Some(Why::First) { "first" } else { "new" })
+        }
+        Happened::SetUpIntended => "a set-up token is issued: the account is connected to once, then it is revoked".to_owned(),
+        Happened::Connected => "the account is connected to: its read-scaling tokens work".to_owned(),
         Happened::Promoted => "every delivery has it: its grace period begins".to_owned(),
         Happened::Revoked => format!("{token} is revoked"),
         Happened::Expired => format!("{token} expires"),
@@ -325,6 +393,50 @@ fn words(step: &Step) -> String {
         Happened::AdoptionTaken => format!("{token} was made by hand: it is to be superseded and revoked"),
         Happened::PauseEnded => "the pause ends".to_owned(),
         other => other.as_str().to_owned(),
+    }
+}
+
+/// What the time of a new token rests on.
+fn reason(step: &Step, schedule: &Rule) -> String {
+    let rule = schedule.told();
+    match step.why {
+        Some(Why::First) => "there is none yet".to_owned(),
+        Some(Why::Schedule) => format!("the schedule's time ({rule})"),
+        Some(Why::Deadline) => {
+            format!("the old one's deadline, its expiry less grace and margin, as the schedule ({rule}) comes later")
+        }
+        Some(Why::Undelivered) => "the old one's deadline, as one of its places can't be written".to_owned(),
+        Some(Why::Gone) => "the old one is gone".to_owned(),
+        Some(Why::Ordered) => "a person ordered it".to_owned(),
+        None => "it is due".to_owned(),
+    }
+}
+
+/// One thing that puts a step off.
+fn put_off_by(put_off: PutOff, step: &Step, schedule: &Rule, plan: &Plan) -> String {
+    match put_off {
+        PutOff::Window { .. } => {
+            let (due, window) = (step.due_at.map(shown).unwrap_or_default(), schedule.window.as_deref().unwrap_or_default());
+            format!("the window of {window} from {due} on was missed")
+        }
+        PutOff::Pause { until } => format!("paused until {}", shown(until)),
+        PutOff::Backoff { of, failures, until } => {
+            let (of, times) =
+                (tried(of), if failures == 1 { "1 failure".to_owned() } else { format!("{failures} failures in a row") });
+            format!("backoff after {times} to {of}, until {}", shown(until))
+        }
+        PutOff::Limit { .. } => {
+            let (due, limit) = (step.due_at.map(shown).unwrap_or_default(), plan.load.rotations_per_minute_limit);
+            format!("due at {due}, put off by the limit of {limit} rotation{} per minute", if limit == 1 { "" } else { "s" })
+        }
+    }
+}
+
+fn tried(of: Tried) -> &'static str {
+    match of {
+        Tried::Issue => "issue it",
+        Tried::List => "list the account's tokens",
+        Tried::Read => "read a place",
     }
 }
 

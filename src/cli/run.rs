@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 
 use super::{Ended, Log, block_on, load};
 use crate::config::{self, Config};
-use crate::control::{Asked, Done, What};
+use crate::control::{Asked, Done, Refused, What};
 use crate::daemon::{Daemon, LOOK_EVERY, News};
 use crate::engine::Witness;
 use crate::notify::Manager;
@@ -33,7 +33,7 @@ pub fn run(path: &Path, log: &Log) -> Result<(), Ended> {
     hardening::harden().context("the process can't be hardened")?;
     log.start(None)?;
     let config = load(path)?;
-    config.warnings.iter().for_each(|warning| warn!("{warning}"));
+    config.warnings.iter().for_each(|warning| warn!("{}", warning.in_a_line()));
     block_on(serve(path, config))??;
     Ok(())
 }
@@ -84,9 +84,12 @@ async fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What a refused reload leaves.
+pub(super) const STAYS: &str = "the configuration that the daemon runs with stays in force";
+
 /// Reads the configuration again. Automatically only if its content is another one than was seen
 /// last, so that a refused one is told once. Gives why it is not taken, which is logged already.
-async fn reload(daemon: &mut Daemon, path: &Path, seen: &mut [u8; 32], automatic: bool) -> Result<(), String> {
+async fn reload(daemon: &mut Daemon, path: &Path, seen: &mut [u8; 32], automatic: bool) -> Result<(), Refused> {
     if automatic {
         let Ok(text) = tokio::fs::read_to_string(path).await else { return Ok(()) };
         let hash = config::content_hash(&text);
@@ -99,19 +102,19 @@ async fn reload(daemon: &mut Daemon, path: &Path, seen: &mut [u8; 32], automatic
         Err(Ended::Misused(problems)) => {
             error!("the new configuration has problems, the one before stays in force:\n{problems}");
             daemon.reload_failed();
-            Err(problems)
+            Err(Refused::misused(format!("{problems}\n{STAYS}")))
         }
         Err(Ended::Failed(problem)) => {
             error!("the new configuration can't be read, the one before stays in force: {problem:#}");
             daemon.reload_failed();
-            Err(format!("{problem:#}"))
+            Err(Refused::failed(format!("{problem:#}; {STAYS}")))
         }
         Ok(config) => {
             *seen = config.content_hash;
-            config.warnings.iter().for_each(|warning| warn!("{warning}"));
+            config.warnings.iter().for_each(|warning| warn!("{}", warning.in_a_line()));
             daemon.reload(config, automatic).await.map_err(|problem| {
                 error!("the new configuration is not taken, the one before stays in force: {problem:#}");
-                format!("{problem:#}")
+                Refused::failed(format!("{problem:#}; {STAYS}"))
             })
         }
     }

@@ -1,4 +1,5 @@
-//! `rotad status`: what the journal knows of every credential, whether the daemon runs or not.
+//! `rotad status`: what the journal knows of every credential, whether the daemon runs or not, and what concerns rotad as a
+//! whole where it does.
 
 use std::fmt::Write;
 use std::io::IsTerminal;
@@ -8,16 +9,21 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::detail;
-use super::{Ended, block_on, complain, load, offline_fleet, say, with_members};
+use super::text::{Colours, wrapped};
+use super::{
+    Ended, Sight, block_on, complain, detail, healthcheck, load_without_secrets, look, offline_fleet, say, with_members,
+};
 use crate::clock::Clock;
-use crate::daemon::journal_path;
-use crate::engine::{Concern, Roster, of_fleet, summarize};
+use crate::control::GeneralConcern;
+use crate::daemon::accounts::APART;
+use crate::engine::{Roster, of_accounts, of_fleet, summarize};
 use crate::fleet::{Fleet, rolls};
-use crate::journal::{Journal, Row, SqliteJournal};
-use crate::rotation::{Block, CredentialName, Orders, RotationId};
-use crate::snapshot::{At, Attention, FleetSummary, Label, Summary, span, until};
+use crate::journal::{Journal, Row};
+use crate::rotation::{Account, Block, CredentialName, Orders, RotationId};
+use crate::snapshot::{ApartAccount, At, Attention, FleetSummary, Label, Summary, span, tokens_until, until};
 
+/// Columns of a name; the row is 80 wide with it.
+const NAME: usize = 38;
 /// How many rows are read from the journal at once.
 const PORTION: usize = 1000;
 
@@ -41,9 +47,15 @@ const CLEAR: &str = "\x1b[H\x1b[J";
 #[derive(Debug, Serialize)]
 pub(super) struct Status {
     taken_at: Timestamp,
+    /// Whether the daemon answers where the configuration says that it listens; unknown for the port 0.
+    daemon_answers: Option<bool>,
     /// Until when every consumer keeps working if rotad dies now; unknown while one has no token.
     survival_deadline_at: At,
+    /// What of rotad as a whole needs a person; without an answer of the daemon only what the journal says of it.
+    concerns: Vec<GeneralConcern>,
     fleets: Vec<FleetSummary>,
+    /// Accounts of the configuration that were not as configured when the daemon last looked.
+    accounts_apart: Vec<ApartAccount>,
     credentials: Vec<Line>,
 }
 
@@ -86,21 +98,26 @@ impl Line {
 }
 
 pub fn run(path: &Path, arguments: &Arguments) -> Result<(), Ended> {
-    let config = block_on(with_members(load(path)?))??;
+    let config = block_on(with_members(load_without_secrets(path)?))??;
     if let Some(name) = arguments.name.as_ref().filter(|name| !config.credentials.contains_key(*name)) {
         return Err(Ended::Misused(format!("rotad: no credential is named `{name}`: `rotad status` lists them")));
     }
     let clock = Arc::new(Clock::new());
     block_on(async {
         let fleet = offline_fleet(config, clock.clone()).await?;
-        let journal = SqliteJournal::open_read_only(journal_path(fleet.config())?)?;
         loop {
+            // Each time anew: the daemon may have come or gone.
+            let sight = look(fleet.config()).await?;
             let now = clock.now().wall;
             let text = match &arguments.name {
-                Some(name) => one(&fleet, &journal, name, now, arguments.json).await?,
+                Some(name) => one(&fleet, sight.journal(fleet.config())?.as_ref(), name, now, arguments.json).await?,
                 None => {
-                    let status = gather(&fleet, &journal, now).await?;
-                    if arguments.json { serde_json::to_string_pretty(&status)? + "\n" } else { table(&status) }
+                    let status = gather(&fleet, &sight, now).await?;
+                    if arguments.json {
+                        serde_json::to_string_pretty(&status)? + "\n"
+                    } else {
+                        table(&status, Colours::of_stdout())
+                    }
                 }
             };
             if !arguments.watch {
@@ -114,19 +131,15 @@ pub fn run(path: &Path, arguments: &Arguments) -> Result<(), Ended> {
     })?
 }
 
-async fn one(
-    fleet: &Fleet,
-    journal: &SqliteJournal,
-    name: &CredentialName,
-    now: Timestamp,
-    json: bool,
-) -> anyhow::Result<String> {
+async fn one(fleet: &Fleet, journal: &dyn Journal, name: &CredentialName, now: Timestamp, json: bool) -> anyhow::Result<String> {
     let Some(member) = fleet.member(name) else { anyhow::bail!("`{name}` is not configured") };
     let Some(detail) = detail::gather(&member, journal, name, now).await? else { return Ok(format!("{name}: not begun\n")) };
-    Ok(if json { serde_json::to_string_pretty(&detail)? + "\n" } else { detail::table(&detail) })
+    Ok(if json { serde_json::to_string_pretty(&detail)? + "\n" } else { detail::table(&detail, Colours::of_stdout()) })
 }
 
-pub(super) async fn gather(fleet: &Fleet, journal: &dyn Journal, now: Timestamp) -> anyhow::Result<Status> {
+pub(super) async fn gather(fleet: &Fleet, sight: &Sight, now: Timestamp) -> anyhow::Result<Status> {
+    let journal = sight.journal(fleet.config())?;
+    let journal = journal.as_ref();
     let mut credentials = Vec::new();
     let mut missing: std::collections::BTreeSet<CredentialName> = fleet.names().into_iter().collect();
     let mut after = None;
@@ -149,8 +162,33 @@ pub(super) async fn gather(fleet: &Fleet, journal: &dyn Journal, now: Timestamp)
     let all_known = each.iter().all(|at| at.millis().is_some());
     let survival = each.into_iter().min_by_key(|at| at.millis()).filter(|_| all_known).unwrap_or(At::UNKNOWN);
     let fleets = rolls::load(journal, fleet.config()).await?;
-    let fleets = fleets.iter().map(|(name, roll)| FleetSummary::new(name, roll)).collect();
-    Ok(Status { taken_at: now, survival_deadline_at: survival, fleets, credentials })
+    let fleets: Vec<FleetSummary> = fleets.iter().map(|(name, roll)| FleetSummary::new(name, roll)).collect();
+    let accounts_apart = accounts_apart(journal, fleet).await?;
+    let (daemon_answers, concerns) = match &sight.daemon {
+        Some(daemon) => (Some(true), daemon.concerns().await?),
+        None => {
+            let recorded = fleets.iter().flat_map(|fleet| of_fleet(fleet, now)).chain(of_accounts(&accounts_apart));
+            (healthcheck::answers(fleet.config().server.listen).await, recorded.map(Into::into).collect())
+        }
+    };
+    Ok(Status { taken_at: now, daemon_answers, survival_deadline_at: survival, concerns, fleets, accounts_apart, credentials })
+}
+
+/// What the journal has of the accounts that are still configured.
+async fn accounts_apart(journal: &dyn Journal, fleet: &Fleet) -> anyhow::Result<Vec<ApartAccount>> {
+    let Some(text) = journal.fact(APART).await? else { return Ok(Vec::new()) };
+    let mut apart: Vec<ApartAccount> = serde_json::from_str(&text).unwrap_or_else(|problem| {
+        complain(&format!(
+            "rotad: the journal's record of the accounts can't be read, a running daemon writes it anew: {problem}"
+        ));
+        Vec::new()
+    });
+    let accounts = &fleet.config().accounts;
+    apart.retain(|apart| {
+        let kept = accounts.get(&Account::new(&apart.username));
+        kept.is_some_and(|kept| kept.organization == apart.organization)
+    });
+    Ok(apart)
 }
 
 /// A credential of which nothing is known.
@@ -168,8 +206,7 @@ fn line(fleet: &Fleet, name: CredentialName, row: &Row, now: Timestamp) -> Optio
         }
     };
     let Some(member) = member else {
-        let alive = state.rotations.values().any(|rotation| rotation.token.as_ref().is_some_and(|token| token.expires_at > now));
-        return alive.then(|| Line { let_go: true, ..unread(name) });
+        return tokens_until(&state, now).map(|_| Line { let_go: true, ..unread(name) });
     };
     let summary = summarize(&state, &member.policy, member.organization, now);
     let latest = state.latest().map(|(id, _)| id);
@@ -183,39 +220,58 @@ fn line(fleet: &Fleet, name: CredentialName, row: &Row, now: Timestamp) -> Optio
     Some(Line { name, let_go: false, summary: Some(summary), block: state.blocked, orders: state.orders, deliveries })
 }
 
-fn table(status: &Status) -> String {
-    let mut text = match status.survival_deadline_at.timestamp() {
-        Some(until) => {
-            format!("If rotad stopped now, every consumer would keep working for {}.\n\n", span(until, status.taken_at))
+fn table(status: &Status, colours: Colours) -> String {
+    let left = status.survival_deadline_at.timestamp().map(|until| span(until, status.taken_at));
+    let first = match (status.daemon_answers, left) {
+        (Some(false), Some(left)) => {
+            format!("rotad does not answer: does it run? Every consumer keeps working for {left}.")
         }
-        None => "Not every credential has been delivered yet.\n\n".to_owned(),
+        (Some(false), None) => "rotad does not answer: does it run? Not every credential has been delivered yet.".to_owned(),
+        (_, Some(left)) => format!("If rotad stopped now, every consumer would keep working for {left}."),
+        (_, None) => "Not every credential has been delivered yet.".to_owned(),
     };
-    for Concern { happened, remedy, .. } in status.fleets.iter().flat_map(|fleet| of_fleet(fleet, status.taken_at)) {
-        let _ = writeln!(text, "{happened}: {remedy}\n");
+    let mut text = wrapped("", 0, &first);
+    if status.daemon_answers == Some(false) {
+        text = colours.alarming(&text);
     }
-    let _ = writeln!(text, "{:<28} {:<11} {:>9} {:>9} {:>9}", "CREDENTIAL", "STATE", "EXPIRES", "NEXT", "DELIVERED");
-    for line in &status.credentials {
-        let Some(summary) = line.summary else {
-            let state = if line.let_go { "let go" } else { "not begun" };
-            let _ = writeln!(text, "{:<28} {state:<11}", line.name.as_str());
-            continue;
-        };
-        let current = line.deliveries.iter().filter(|delivery| delivery.is_current).count();
-        let delivered = format!("{current} of {}", line.deliveries.len());
-        let (expires, next) = (until(summary.expires_at, status.taken_at), until(summary.due_at, status.taken_at));
-        let state = summary.state.as_str();
-        let _ = writeln!(text, "{:<28} {state:<11} {expires:>9} {next:>9} {delivered:>9}", line.name.as_str());
-        if let Some(block) = &line.block {
-            let _ = writeln!(text, "  blocked since {}: {}", span(status.taken_at, block.since), block.detail);
-        }
-        if let Some(pause) = line.orders.pause(status.taken_at) {
-            let _ = writeln!(text, "  paused for {} by {}: {}", span(pause.until, status.taken_at), pause.by, pause.reason);
-        }
-        for delivery in &line.deliveries {
-            if let Some(trouble) = &delivery.trouble {
-                let _ = writeln!(text, "  {}: {trouble}", delivery.place);
-            }
-        }
+    for GeneralConcern { happened, next, remedy } in &status.concerns {
+        let _ = write!(text, "\n{}", colours.alarming(wrapped("", 2, happened).trim_end()));
+        let _ = write!(text, "\n{}{}", wrapped("  rotad:  ", 10, next), wrapped("  to do:  ", 10, remedy));
     }
+    let _ = writeln!(text, "\n{:<NAME$} {:<11} {:>9} {:>9} {:>9}", "CREDENTIAL", "STATE", "EXPIRES", "NEXT", "DELIVERED");
+    status.credentials.iter().for_each(|line| tell(&mut text, line, status.taken_at, colours));
     text
+}
+
+/// One credential's row, and below it what is wrong with it.
+fn tell(text: &mut String, line: &Line, now: Timestamp, colours: Colours) {
+    let name = line.name.as_str();
+    // Whole, so that it can be copied: the row then follows on a line of its own.
+    let name = if name.len() > NAME { format!("{name}\n{:<NAME$}", "") } else { format!("{name:<NAME$}") };
+    let Some(summary) = line.summary else {
+        let state = if line.let_go { "let go" } else { "not begun" };
+        let _ = writeln!(text, "{name} {state}");
+        return;
+    };
+    let state = format!("{:<11}", summary.state.as_str());
+    let state = match line.attention(now) {
+        Some(_) if line.block.is_some() => colours.alarming(&state),
+        Some(_) => colours.notable(&state),
+        None => state,
+    };
+    let current = line.deliveries.iter().filter(|delivery| delivery.is_current).count();
+    let delivered = format!("{current} of {}", line.deliveries.len());
+    let (expires, next) = (until(summary.expires_at, now), until(summary.due_at, now));
+    let _ = writeln!(text, "{name} {state} {expires:>9} {next:>9} {delivered:>9}");
+    if let Some(block) = &line.block {
+        text.push_str(&wrapped("  ", 4, &format!("blocked since {}: {}", span(now, block.since), block.detail)));
+    }
+    if let Some(pause) = line.orders.pause(now) {
+        text.push_str(&wrapped("  ", 4, &format!("paused for {} by {}: {}", span(pause.until, now), pause.by, pause.reason)));
+    }
+    for delivery in &line.deliveries {
+        if let Some(trouble) = &delivery.trouble {
+            text.push_str(&wrapped("  ", 4, &format!("{}: {trouble}", delivery.place)));
+        }
+    }
 }

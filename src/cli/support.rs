@@ -8,13 +8,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Ended, block_on, detail, healthcheck, load_without_secrets, offline_fleet, say, status, with_members};
+use super::{Ended, Sight, block_on, detail, healthcheck, load_without_secrets, look, offline_fleet, say, status, with_members};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::daemon::journal_path;
 use crate::engine::Roster;
 use crate::fleet::Fleet;
-use crate::journal::{Journal, SqliteJournal};
+use crate::journal::Location;
 use crate::rotation::CredentialName;
 use crate::snapshot::Build;
 
@@ -101,10 +100,9 @@ async fn collect(bundle: &mut Value, config: Config, clock: Arc<Clock>) {
     let fleet = async { offline_fleet(with_members(config).await?, clock).await };
     match fleet.await {
         Ok(fleet) => {
-            bundle["journal"] = or_failed(files(&fleet));
-            let journal = journal_path(fleet.config()).and_then(|path| Ok(SqliteJournal::open_read_only(path)?));
-            match journal {
-                Ok(journal) => recorded(bundle, &fleet, &journal, now).await,
+            bundle["journal"] = files(&fleet);
+            match look(fleet.config()).await {
+                Ok(sight) => recorded(bundle, &fleet, &sight, now).await,
                 Err(error) => bundle["status"] = failed(format!("{error:#}")),
             }
         }
@@ -118,26 +116,30 @@ async fn asked(listen: SocketAddr, path: &str) -> anyhow::Result<Value> {
     Ok(json!({ "status": status, "text": text }))
 }
 
-/// How large the journal's files are.
-fn files(fleet: &Fleet) -> anyhow::Result<Value> {
-    let path = journal_path(fleet.config())?;
+/// How large the journal's files are, where it is in files.
+fn files(fleet: &Fleet) -> Value {
+    let Location::Sqlite(path) = &fleet.config().journal else { return json!({ "kind": "postgres" }) };
     let size = |suffix: &str| {
         let mut name = path.as_os_str().to_owned();
         name.push(suffix);
         std::fs::metadata(name).map(|metadata| metadata.len()).ok()
     };
-    Ok(json!({ "bytes": size(""), "wal_bytes": size("-wal") }))
+    json!({ "kind": "sqlite", "bytes": size(""), "wal_bytes": size("-wal") })
 }
 
 /// What the journal knows.
-async fn recorded(bundle: &mut Value, fleet: &Fleet, journal: &SqliteJournal, now: Timestamp) {
-    let gathered = status::gather(fleet, journal, now).await;
+async fn recorded(bundle: &mut Value, fleet: &Fleet, sight: &Sight, now: Timestamp) {
+    let journal = match sight.journal(fleet.config()) {
+        Ok(journal) => journal,
+        Err(error) => return bundle["status"] = failed(error.to_string()),
+    };
+    let gathered = status::gather(fleet, sight, now).await;
     let names: Vec<CredentialName> = gathered.as_ref().map(|status| status.needing_attention()).unwrap_or_default();
     bundle["status"] = or_failed(gathered);
     let mut details = Vec::new();
     for name in names.iter().take(TOLD_MAX) {
         let detail = match fleet.member(name) {
-            Some(member) => detail::gather(&member, journal, name, now).await,
+            Some(member) => detail::gather(&member, journal.as_ref(), name, now).await,
             None => Ok(None),
         };
         details.push(or_failed(detail));

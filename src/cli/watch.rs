@@ -1,23 +1,31 @@
-//! Watching what follows from an order, in the journal beside the daemon.
+//! Watching what follows from an order, through the daemon that carries it out.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::history::line;
-use super::{Ended, say};
+use super::history::tell;
+use super::{Ended, complain, look};
+use crate::clock::Clock;
 use crate::config::Config;
-use crate::daemon::journal_path;
-use crate::journal::{From, Journal, Page, SqliteJournal};
+use crate::journal::{From, HistoryLine, Journal, JournalError, Page, Row};
 use crate::rotation::{Credential, CredentialName, Happened, TokenId};
 
 /// How often the journal is looked at: a person sees each step as it happens.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// A daemon that is started again has read its journal by then.
+const AWAY_MAX: Duration = Duration::from_secs(30);
+/// After so long without a step it is said what is waited for.
+const QUIET_MAX: Duration = Duration::from_secs(10);
 /// The most lines of one look; more come with the next.
 const LINES: usize = 1_000;
 /// How many rows are read from the journal at once.
 const PORTION: usize = 1_000;
+/// More rows than these are read in portions, with all others.
+const SINGLE_MAX: usize = 50;
 
 /// What is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,15 +38,22 @@ pub enum Goal {
 
 /// A look at the journal that began before the order was given.
 pub struct Watch {
-    journal: SqliteJournal,
+    journal: Arc<dyn Journal>,
     goal: Goal,
     /// The last line that was told, or was there before.
     told: u64,
 }
 
+/// What one look showed.
+struct Looked {
+    /// Those that are not done, with when they are looked at again.
+    undone: BTreeMap<CredentialName, Timestamp>,
+    steps: Vec<(u64, HistoryLine)>,
+}
+
 impl Watch {
     pub async fn begin(config: &Config, goal: Goal) -> anyhow::Result<Self> {
-        let journal = SqliteJournal::open_read_only(journal_path(config)?)?;
+        let journal = look(config).await?.journal(config)?;
         let newest = journal.history_page(page(From::Before(u64::MAX), 1)).await?;
         Ok(Self { journal, goal, told: newest.first().map_or(0, |(number, _)| *number) })
     }
@@ -47,33 +62,54 @@ impl Watch {
     /// was ordered.
     ///
     /// # Errors
-    /// When one of them is blocked and so needs a person, or the journal can't be read.
-    pub async fn until_done(mut self, mut waiting: BTreeSet<CredentialName>, json: bool) -> Result<(), Ended> {
-        let mut blocked = BTreeSet::new();
+    /// When one of them is blocked and so needs a person, or the daemon does not come back.
+    pub async fn until_done(mut self, waiting: BTreeSet<CredentialName>, json: bool) -> Result<(), Ended> {
+        tokio::select! {
+            done = self.tell_until_done(waiting, json) => done,
+            interrupted = tokio::signal::ctrl_c() => {
+                interrupted?;
+                Err(Ended::Failed(anyhow::anyhow!("not waited for any longer; the order stands, and is carried out: see `rotad status`")))
+            }
+        }
+    }
+
+    async fn tell_until_done(&mut self, mut waiting: BTreeSet<CredentialName>, json: bool) -> Result<(), Ended> {
+        let (all, mut blocked) = (waiting.len(), BTreeSet::new());
+        let (mut answered, mut told) = (Instant::now(), Instant::now());
+        let mut progress = Progress::on_stderr();
         while !waiting.is_empty() {
-            // The states first: what led to them stands in the history by then.
-            let mut undone = BTreeSet::new();
-            for name in &waiting {
-                let state = self.journal.load(name).await?.and_then(|row| row.read_state().ok());
-                if !state.is_some_and(|state| self.is_done(&state)) {
-                    undone.insert(name.clone());
+            let began = Instant::now();
+            match self.look(&waiting).await {
+                Ok(Looked { undone, steps }) => {
+                    answered = Instant::now();
+                    progress.clear();
+                    for step in steps {
+                        told = answered;
+                        if step.1.entry.what == Happened::Blocked {
+                            blocked.insert(step.1.credential.clone());
+                        }
+                        tell(&step, json)?;
+                    }
+                    waiting = undone.keys().filter(|name| !blocked.contains(*name)).cloned().collect();
+                    if !waiting.is_empty() && told.elapsed() >= QUIET_MAX {
+                        told = Instant::now();
+                        complain(&quiet(all, &undone));
+                    }
+                    if !waiting.is_empty() {
+                        progress.show(all - undone.len(), all);
+                    }
                 }
+                Err(problem) if answered.elapsed() >= AWAY_MAX => {
+                    progress.clear();
+                    return Err(Ended::Failed(anyhow::anyhow!(
+                        "{problem}; what it recorded stands, and is carried out when it runs again: see `rotad status`"
+                    )));
+                }
+                Err(_) => {}
             }
-            for (number, told) in self.journal.history_page(page(From::After(self.told), LINES)).await? {
-                self.told = number;
-                if !waiting.contains(&told.credential) {
-                    continue;
-                }
-                if told.entry.what == Happened::Blocked {
-                    blocked.insert(told.credential.clone());
-                }
-                if !json {
-                    say(&line(&told));
-                }
-            }
-            waiting = &undone - &blocked;
             if !waiting.is_empty() {
-                tokio::time::sleep(LOOK_EVERY).await;
+                // A look at very many takes its time, and the daemon has other things to do.
+                tokio::time::sleep(LOOK_EVERY.max(4 * began.elapsed())).await;
             }
         }
         match blocked.first() {
@@ -84,11 +120,77 @@ impl Watch {
         }
     }
 
+    async fn look(&mut self, waiting: &BTreeSet<CredentialName>) -> Result<Looked, JournalError> {
+        // The states first: what led to them stands in the history by then.
+        let mut undone: BTreeMap<CredentialName, Timestamp> = waiting.iter().map(|name| (name.clone(), Timestamp::MIN)).collect();
+        for (name, row) in self.rows(waiting).await? {
+            if row.read_state().is_ok_and(|state| self.is_done(&state)) {
+                undone.remove(&name);
+            } else if let Some(wake_at) = undone.get_mut(&name) {
+                *wake_at = row.wake_at;
+            }
+        }
+        let lines = self.journal.history_page(page(From::After(self.told), LINES)).await?;
+        self.told = lines.last().map_or(self.told, |(number, _)| *number);
+        let steps = lines.into_iter().filter(|(_, line)| waiting.contains(&line.credential)).collect();
+        Ok(Looked { undone, steps })
+    }
+
+    /// The rows of these credentials, and of others where asking for each would be too much.
+    async fn rows(&self, of: &BTreeSet<CredentialName>) -> Result<Vec<(CredentialName, Row)>, JournalError> {
+        let mut rows = Vec::new();
+        if of.len() <= SINGLE_MAX {
+            for name in of {
+                rows.extend(self.journal.load(name).await?.map(|row| (name.clone(), row)));
+            }
+            return Ok(rows);
+        }
+        let mut after = None;
+        loop {
+            let portion = self.journal.load_after(after.as_ref(), PORTION).await?;
+            let Some((last, _)) = portion.last() else { return Ok(rows) };
+            after = Some(last.clone());
+            rows.extend(portion.into_iter().filter(|(name, _)| of.contains(name)));
+        }
+    }
+
     fn is_done(&self, state: &Credential) -> bool {
         let orders = &state.orders;
         let current = orders.rotate_after.is_none() && state.latest().is_some_and(|(latest, _)| state.current == Some(latest));
         current && (self.goal == Goal::Current || orders.revoke.is_empty())
     }
+}
+
+/// How many are done, on one line of a terminal that is written over.
+struct Progress {
+    on: bool,
+    shown: bool,
+}
+
+impl Progress {
+    fn on_stderr() -> Self {
+        Self { on: std::io::stderr().is_terminal(), shown: false }
+    }
+
+    fn show(&mut self, done: usize, all: usize) {
+        if self.on {
+            self.shown = true;
+            let _ = write!(std::io::stderr().lock(), "{done} of {all} done");
+        }
+    }
+
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.shown) {
+            let _ = write!(std::io::stderr().lock(), "\r\x1b[K");
+        }
+    }
+}
+
+/// What is waited for where no step comes: a limit, a pause, a window, a place that fails.
+fn quiet(all: usize, undone: &BTreeMap<CredentialName, Timestamp>) -> String {
+    let Some((name, wake_at)) = undone.iter().min_by_key(|(_, at)| **at) else { return String::new() };
+    let (left, wait) = (undone.len(), wake_at.duration_since(Clock::new().now().wall).as_secs().max(0));
+    format!("{} of {all} done; `{name}` is looked at again in {wait} s, `rotad status {name}` says what it waits for", all - left)
 }
 
 fn page(from: From, limit: usize) -> Page {
@@ -97,7 +199,7 @@ fn page(from: From, limit: usize) -> Page {
 
 /// The credential that the journal knows a token of.
 pub async fn credential_of(config: &Config, token: &TokenId) -> Result<CredentialName, Ended> {
-    let journal = SqliteJournal::open_read_only(journal_path(config)?)?;
+    let journal = look(config).await?.journal(config)?;
     let mut after = None;
     loop {
         let rows = journal.load_after(after.as_ref(), PORTION).await?;

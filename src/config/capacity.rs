@@ -5,17 +5,25 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 
+use super::account::KeptAccount;
 use super::check::Found;
 use super::credential::Credential;
 use super::problem::{Sheet, Span};
 use super::sections::{Limits, Organization};
 use super::sink::Sink;
+use crate::rotation::Account;
 
 /// The least time between two sweeps of a credential: changes by hand and vanished tokens are noticed within it, and reads
 /// of AWS secrets stay below 200 a day for each.
 const SWEEP_MIN: SignedDuration = SignedDuration::from_mins(15);
 /// A sweep lists once for each credential; all of them together take a quarter of the API's pace.
 const SWEEP_SHARE: u64 = 4;
+/// An account of the configuration is looked at so often: somebody else's change of its Ducklings is undone within it.
+const ACCOUNT_LOOK_MIN: SignedDuration = SignedDuration::from_mins(15);
+/// Looks at such accounts take a twentieth of the API's pace, each being one call.
+const ACCOUNT_LOOK_SHARE: u64 = 20;
+/// Where many are due at once, as at a start, their calls take a quarter of it.
+const ACCOUNT_PACE_SHARE: u32 = 4;
 /// Issue, two lists, verification, revocation, and one to spare.
 const CALLS_PER_ROTATION: f64 = 6.0;
 /// What Secrets Manager takes of writes from one account in one region (AWS's quotas).
@@ -28,6 +36,17 @@ impl Organization {
     pub fn sweep_every(&self, credentials: usize) -> SignedDuration {
         let seconds = credentials as u64 * SWEEP_SHARE / u64::from(self.requests_per_second.get());
         SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX)).max(SWEEP_MIN)
+    }
+
+    /// How often each of so many accounts of the configuration is looked at.
+    pub fn look_every(&self, accounts: usize) -> SignedDuration {
+        let seconds = accounts as u64 * ACCOUNT_LOOK_SHARE / u64::from(self.requests_per_second.get());
+        SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX)).max(ACCOUNT_LOOK_MIN)
+    }
+
+    /// How far apart the calls for these accounts are, whatever there is to be done.
+    pub fn account_pace(&self) -> SignedDuration {
+        SignedDuration::from_secs(ACCOUNT_PACE_SHARE.into()) / i32::try_from(self.requests_per_second.get()).unwrap_or(i32::MAX)
     }
 }
 
@@ -52,6 +71,7 @@ fn rate(credential: &Credential) -> f64 {
 pub(super) fn api(
     sheet: &Sheet<'_>,
     found: &Found,
+    accounts: &BTreeMap<Account, KeptAccount>,
     organizations: &BTreeMap<Arc<str>, Organization>,
     span: impl Fn(&str) -> Span,
 ) {
@@ -64,11 +84,14 @@ pub(super) fn api(
             count += 1;
         }
         let sweeps = count as f64 / organization.sweep_every(count).as_secs_f64();
-        let calls = rotations * CALLS_PER_ROTATION + sweeps;
+        let kept = accounts.values().filter(|kept| kept.organization == *name).count();
+        let looks = kept as f64 / organization.look_every(kept).as_secs_f64();
+        let calls = rotations * CALLS_PER_ROTATION + sweeps + looks;
         let allowed = f64::from(organization.requests_per_second.get());
         if calls > allowed {
+            let of_accounts = if kept == 0 { String::new() } else { format!(" + {looks:.2} looks at accounts") };
             let message = format!(
-                "its {count} credentials need {calls:.1} calls a second ({rotations:.2} rotations × {CALLS_PER_ROTATION} + {sweeps:.2} lists of sweeps), and `requests_per_second` is {allowed}"
+                "its {count} credentials need {calls:.1} calls a second ({rotations:.2} rotations × {CALLS_PER_ROTATION} + {sweeps:.2} lists of sweeps{of_accounts}), and `requests_per_second` is {allowed}"
             );
             sheet.warn(&span(name), message, "rotate less often, or raise `requests_per_second` if MotherDuck allows it");
         }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 
+use super::account::KeptAccount;
 use super::capacity;
 use super::credential::{Credential, Resolved, Spans, Terms};
 use super::delivery::{Names, Target};
@@ -16,7 +17,7 @@ use super::pattern::overlap;
 use super::problem::{Sheet, Span};
 use super::sections::{Limits, Organization};
 use super::sink::Sink;
-use crate::rotation::{CredentialName, Deployment, TokenId, Verify};
+use crate::rotation::{Account, CredentialName, Deployment, TokenId, TokenType, Verify};
 
 /// DuckDB keeps an instance, and with it the token that it was opened with, about this long.
 const DUCKDB_CACHE: SignedDuration = SignedDuration::from_mins(15);
@@ -205,6 +206,33 @@ pub(super) fn endpoints(
     }
 }
 
+/// Warns of read-scaling tokens whose accounts rotad can't connect to for the first time; told once for each organization.
+pub(super) fn first_connections(
+    sheet: &Sheet<'_>,
+    found: &Found,
+    fleets: &Fleets,
+    organizations: &BTreeMap<Arc<str>, Organization>,
+    place: impl Fn(&str) -> Span,
+) {
+    for (organization, _) in organizations.iter().filter(|(_, organization)| organization.postgres.is_none()) {
+        let needs =
+            |terms: &Terms| terms.token_type == TokenType::ReadScaling && !terms.connected && terms.organization == *organization;
+        let credentials: Vec<_> = found.iter().filter(|(_, resolved)| needs(&resolved.credential.terms)).collect();
+        let fleet = fleets.iter().find(|(_, drafted)| needs(&drafted.fleet.terms));
+        let who = match (credentials.as_slice(), fleet) {
+            ([], None) => continue,
+            ([], Some((name, _))) => format!("fleet `{name}`"),
+            ([(name, _)], _) => format!("credential `{name}`"),
+            ([(name, _), others @ ..], _) => format!("credential `{name}` and {} more", others.len()),
+        };
+        let message = format!(
+            "{who}: read-scaling tokens need one connection to the account, and organization `{organization}` has no `postgres`"
+        );
+        let help = "add its endpoint, and rotad connects before an account's first token; or connect once yourself, and set `connected = true`";
+        sheet.warn(&place(organization), message, help);
+    }
+}
+
 /// Warns where a configuration that can keep its promises would hurt all the same.
 pub(super) struct Hurts<'c> {
     pub sheet: &'c Sheet<'c>,
@@ -212,6 +240,7 @@ pub(super) struct Hurts<'c> {
     pub fleets: &'c Fleets,
     pub organizations: &'c BTreeMap<Arc<str>, Organization>,
     pub sinks: &'c BTreeMap<Arc<str>, Sink>,
+    pub accounts: &'c BTreeMap<Account, KeptAccount>,
 }
 
 impl Hurts<'_> {
@@ -229,7 +258,7 @@ impl Hurts<'_> {
             caches(&mut grouped, &resolved.credential, &resolved.spans);
         }
         grouped.report(self.sheet);
-        capacity::api(self.sheet, self.found, self.organizations, organization_span);
+        capacity::api(self.sheet, self.found, self.accounts, self.organizations, organization_span);
         capacity::aws(self.sheet, self.found, self.sinks, sink_span);
         capacity::limits(self.sheet, self.found, limits, limits_span);
     }

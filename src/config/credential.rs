@@ -9,20 +9,23 @@ use jiff::{SignedDuration, Timestamp, tz};
 use toml::de::DeValue;
 
 use super::delivery::{self, Delivery, Names, Templates};
-use super::duration::show;
+use super::duration::{at_least, show, writable};
 use super::pace::{self, Pace};
 use super::problem::{Sheet, Span, quoted};
 use super::reader::{At, Field, Section, described};
 use super::sink::{self, Drafted};
 use super::{hint, parts};
+use crate::rotation::schedule::CronError;
 use crate::rotation::{
-    Account, CredentialName, DeliveryId, DeliveryPolicy, Deployment, Mode, Owner, Policy, TokenId, TokenType, Verify,
+    Account, CredentialName, DeliveryId, DeliveryPolicy, Deployment, FirstConnection, Mode, Owner, Policy, TokenId, TokenType,
+    Verify,
 };
 
 pub(super) const CREDENTIAL_KEYS: &[&str] = &[
     "account",
     "organization",
     "token_type",
+    "connected",
     "every",
     "cron",
     "timezone",
@@ -72,6 +75,8 @@ pub struct Credential {
 pub struct Terms {
     pub organization: Arc<str>,
     pub token_type: TokenType,
+    /// A person says that the account was connected to with a read/write token.
+    pub connected: bool,
     pub pace: Pace,
     pub window: Option<SignedDuration>,
     pub ttl: SignedDuration,
@@ -93,6 +98,15 @@ fn margin(ttl: SignedDuration) -> SignedDuration {
 }
 
 impl Credential {
+    /// Who makes the account's first connection; `can_connect` says whether its organization has an endpoint for that.
+    fn first_connection(&self, can_connect: bool) -> FirstConnection {
+        match (self.terms.token_type, self.terms.connected) {
+            (TokenType::ReadWrite, _) | (_, true) => FirstConnection::NotNeeded,
+            (TokenType::ReadScaling, false) if can_connect => FirstConnection::ByRotad,
+            (TokenType::ReadScaling, false) => FirstConnection::ByPerson,
+        }
+    }
+
     /// What the core needs. `places` are the ids and the longest writes of this credential's deliveries,
     /// in their order.
     pub fn policy(
@@ -101,6 +115,7 @@ impl Credential {
         tokens_max: usize,
         places: &[(DeliveryId, SignedDuration)],
         sweep_every: SignedDuration,
+        can_connect: bool,
     ) -> Policy {
         let deliveries = self.deliveries.iter().zip(places);
         let deliveries = deliveries.map(|(delivery, (id, write_limit))| {
@@ -111,6 +126,7 @@ impl Credential {
             organization: Arc::clone(&terms.organization),
             account: self.account.clone(),
             token_type: terms.token_type,
+            first_connection: self.first_connection(can_connect),
             ttl: terms.ttl,
             schedule: terms.pace.schedule(&owner),
             window: terms.window,
@@ -124,6 +140,7 @@ impl Credential {
             renamed_from: self.renamed_from.clone(),
             adopt: Arc::clone(&self.adopt),
             used_by_rotad: self.is_admin,
+            account_is_kept: false,
         }
     }
 }
@@ -133,6 +150,7 @@ pub(super) struct Draft<'d> {
     account: Field<&'d str>,
     organization: Field<Arc<str>>,
     token_type: Field<TokenType>,
+    connected: Field<bool>,
     every: Field<SignedDuration>,
     cron: Field<&'d str>,
     timezone: Field<&'d str>,
@@ -158,7 +176,7 @@ pub(super) struct Context<'d> {
     /// Equal terms exist once.
     pub terms: RefCell<HashSet<Arc<Terms>>>,
     /// Looking 5 years ahead costs too much to do it twice for the same line.
-    pub cron: RefCell<BTreeMap<(String, String), Result<Pace, String>>>,
+    pub cron: RefCell<BTreeMap<(String, String), Result<Pace, CronError>>>,
 }
 
 /// A credential that is complete, and where its parts stand.
@@ -180,7 +198,7 @@ pub(super) struct Spans {
 impl<'d> Draft<'d> {
     pub fn read(section: &Section<'d>, context: &Context<'d>) -> Self {
         let sheet = section.sheet;
-        let deliver = section.array("deliver").and_then(|at| {
+        let deliver = section.array("deliver", "[{ sink = \"disk\", path = \"/run/etl/token\" }]").and_then(|at| {
             let templates = At::new(delivery::templates(sheet, &at.value, context.sinks, &section.label), at.span.clone());
             delivery::check_not_empty(section, &templates);
             Some(Rc::new(templates))
@@ -193,6 +211,7 @@ impl<'d> Draft<'d> {
             account: section.string("account").and_then(|at| check_account(sheet, at).then_some(at.value)),
             organization: section.text("organization").and_then(|at| context.organization(at)),
             token_type: section.choice("token_type", TOKEN_TYPES),
+            connected: section.boolean("connected"),
             every: section.duration("every").and_then(|at| positive(sheet, "every", at)),
             cron: section.text("cron"),
             timezone: section.text("timezone").and_then(|at| check_zone(sheet, at)),
@@ -206,7 +225,9 @@ impl<'d> Draft<'d> {
                 let name = parts::name(sheet, "a credential", at)?;
                 name.parse().ok()
             }),
-            adopt: section.array("adopt").and_then(|at| token_ids(sheet, &at.value)),
+            adopt: section
+                .array("adopt", "[\"00000000-0000-0000-0000-000000000000\"]")
+                .and_then(|at| token_ids(sheet, &at.value)),
             deliver,
             is_admin: false,
         };
@@ -244,7 +265,7 @@ impl<'d> Draft<'d> {
 }
 
 impl<'d> Context<'d> {
-    fn organization(&self, at: &At<&str>) -> Option<Arc<str>> {
+    pub fn organization(&self, at: &At<&str>) -> Option<Arc<str>> {
         let found = self.organizations.iter().find(|name| name.as_ref() == at.value);
         if found.is_none() {
             let help = hint::did_you_mean(at.value, self.organizations.iter().map(AsRef::as_ref), "configured organizations");
@@ -350,6 +371,7 @@ impl<'d> Context<'d> {
         let terms = Terms {
             organization: organization?,
             token_type: first(&draft.token_type, &defaults.token_type).value().copied().unwrap_or(TokenType::ReadWrite),
+            connected: first(&draft.connected, &defaults.connected).value().copied().unwrap_or(false),
             pace: pace.value,
             window: window.value().copied(),
             ttl: ttl.value,
@@ -371,7 +393,7 @@ impl<'d> Context<'d> {
         terms
     }
 
-    fn organization_of(&self, section: &At<String>, field: Field<&Arc<str>>) -> Option<Arc<str>> {
+    pub fn organization_of(&self, section: &At<String>, field: Field<&Arc<str>>) -> Option<Arc<str>> {
         match (field, self.organizations.as_slice()) {
             (Field::Set(at), _) => Some(Arc::clone(at.value)),
             (Field::Broken, _) | (Field::Absent, []) => None,
@@ -395,13 +417,12 @@ impl<'d> Context<'d> {
         let Field::Set(cron) = &draft.cron else { return Some(At::new(Pace::Every(EVERY), name.span.clone())) };
         let zone = draft.timezone.clone().value().unwrap_or("UTC");
         let mut known = self.cron.borrow_mut();
-        let pace = known
-            .entry((cron.value.to_owned(), zone.to_owned()))
-            .or_insert_with(|| pace::cron(cron.value, zone, self.now).map_err(|error| error.to_string()));
+        let pace =
+            known.entry((cron.value.to_owned(), zone.to_owned())).or_insert_with(|| pace::cron(cron.value, zone, self.now));
         match pace {
             Ok(pace) => Some(At::new(pace.clone(), cron.span.clone())),
-            Err(message) => {
-                self.sheet.error_alone(&cron.span, message.clone());
+            Err(error) => {
+                self.sheet.error(&cron.span, error.to_string(), error.help());
                 None
             }
         }
@@ -428,7 +449,7 @@ impl<'d> Context<'d> {
                 show(grace.value),
                 show(shortest)
             );
-            let help = format!("lower `grace` below {}, or rotate less often", show(shortest));
+            let help = format!("lower `grace` below `{}`, or rotate less often", writable(shortest));
             self.sheet.error(&written([&grace.span, &pace.span, &ttl.span]), message, help);
             fine = false;
         }
@@ -445,7 +466,7 @@ impl<'d> Context<'d> {
                 show(needed)
             );
             let help = match sufficient(before_margin) {
-                Some(ttl) => format!("raise `ttl` to at least {}, or rotate more often, or lower `grace`", show(ttl)),
+                Some(ttl) => format!("raise `ttl` to at least `{}`, or rotate more often, or lower `grace`", at_least(ttl)),
                 None => "no `ttl` is long enough (at most 365d): rotate more often, or lower `grace`".to_owned(),
             };
             self.sheet.error(&written([&ttl.span, &pace.span, &grace.span]), message, help);

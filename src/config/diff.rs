@@ -124,6 +124,7 @@ impl Config {
             ("webhook", self.webhook != new.webhook),
             ("sink", self.sinks != new.sinks),
             ("fleet", self.fleets != new.fleets),
+            ("account", self.accounts != new.accounts),
         ];
         sections.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
     }

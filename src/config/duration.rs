@@ -29,7 +29,7 @@ pub fn parse(text: &str) -> Result<SignedDuration, String> {
 }
 
 /// The duration in the largest units that show it whole: `90m`, `7d`, `1h 30m 5s`.
-pub(super) fn show(duration: SignedDuration) -> String {
+pub fn show(duration: SignedDuration) -> String {
     let seconds = duration.as_secs();
     if seconds < 0 {
         return format!("-{}", show(-duration));
@@ -38,6 +38,27 @@ pub(super) fn show(duration: SignedDuration) -> String {
     let shown: Vec<String> =
         parts.iter().filter(|(number, _)| *number != 0).map(|(number, unit)| format!("{number}{unit}")).collect();
     if shown.is_empty() { "0s".to_owned() } else { shown.join(" ") }
+}
+
+/// The duration as a person may write it into the file, in the largest unit that has it whole: `90m`, `7d`, `5405s`.
+pub(super) fn writable(duration: SignedDuration) -> String {
+    let seconds = duration.as_secs();
+    let (factor, unit) = [(86_400, "d"), (3_600, "h"), (60, "m")]
+        .into_iter()
+        .find(|(factor, _)| seconds != 0 && seconds % factor == 0)
+        .unwrap_or((1, "s"));
+    format!("{}{unit}", seconds / factor)
+}
+
+/// The same for the least that will do: rounded up to whole hours from a day on, and to whole minutes from an hour on.
+pub(super) fn at_least(duration: SignedDuration) -> String {
+    let seconds = duration.as_secs();
+    let step = match seconds {
+        86_400.. => 3_600,
+        3_600.. => 60,
+        _ => 1,
+    };
+    writable(SignedDuration::from_secs((seconds + step - 1) / step * step))
 }
 
 #[cfg(test)]
@@ -51,6 +72,22 @@ mod tests {
         }
         for text in ["", "s", "90", "1h30m", "500ms", "-1h", "1.5h", "1 h", "1w", "99999999999999999999s", "36501d", "１s"] {
             assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_advised_can_be_written() {
+        for (seconds, least, exact) in [
+            (93_600, "26h", "26h"),
+            (91_201, "26h", "91201s"),
+            (9_334, "156m", "9334s"),
+            (604_800, "7d", "7d"),
+            (59, "59s", "59s"),
+        ] {
+            let duration = SignedDuration::from_secs(seconds);
+            assert_eq!((at_least(duration).as_str(), writable(duration).as_str()), (least, exact));
+            assert!(parse(&at_least(duration)).unwrap() >= duration);
+            assert_eq!(parse(&writable(duration)).unwrap(), duration);
         }
     }
 

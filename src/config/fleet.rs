@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::Config;
 use super::credential::{Context, Credential, Draft, Resolved, Spans, Terms, flaw_of_account};
 use super::delivery::{Delivery, Names};
-use super::pattern::Pattern;
+use super::pattern::{Pattern, overlap};
 use super::problem::quoted;
 use super::reader::{At, Entry, Field, Section, described};
 use super::{Limits, parts};
@@ -17,8 +17,10 @@ use crate::rotation::{Account, CredentialName, Deployment};
 /// Those of a credential that mean something to all of a fleet, and its own.
 pub(super) const FLEET_KEYS: &[&str] = &[
     "accounts",
+    "except",
     "organization",
     "token_type",
+    "connected",
     "every",
     "cron",
     "timezone",
@@ -34,9 +36,11 @@ pub(super) const FLEET_KEYS: &[&str] = &[
 /// What is read: the keys of a credential that mean nothing to a fleet are refused with words of their own.
 const READ_KEYS: &[&str] = &[
     "accounts",
+    "except",
     "account",
     "organization",
     "token_type",
+    "connected",
     "every",
     "cron",
     "timezone",
@@ -60,6 +64,8 @@ const HASH_DIGITS: usize = 12;
 #[derive(Debug, Clone, PartialEq)]
 pub struct AccountFleet {
     pub accounts: Pattern,
+    /// Of those, the ones that are left alone.
+    except: Box<[Pattern]>,
     pub terms: Arc<Terms>,
     /// Placeholders still in them.
     templates: Box<[Delivery]>,
@@ -83,6 +89,10 @@ pub(super) struct Drafted {
 }
 
 impl AccountFleet {
+    pub fn covers(&self, account: &Account) -> bool {
+        self.accounts.matches(account) && !self.except.iter().any(|except| except.matches(account))
+    }
+
     /// The places of accounts with this name, which may be a pattern; whether they can be or not.
     pub(super) fn spelled(&self, names: &Names<'_>) -> Vec<Delivery> {
         self.templates.iter().map(|template| template.spelled(names)).collect()
@@ -162,11 +172,12 @@ fn fleet<'d>(name: &At<&'d str>, section: &Section<'d>, context: &Context<'d>, d
         fine = false;
     }
     let accounts = accounts(section);
+    let except = except(section, accounts.as_ref());
     let draft = Draft::read(section, context);
     let label = At::new(section.label.clone(), section.span.clone());
     let (terms, spans, templates) = context.resolve_fleet(&label, &draft, defaults)?;
     let templates = templates.value.items.iter().map(|template| template.delivery.clone()).collect();
-    let fleet = AccountFleet { accounts: accounts?, terms, templates };
+    let fleet = AccountFleet { accounts: accounts?, except: except?, terms, templates };
     let sample = sample(named?, &fleet, context, spans)?;
     fine.then_some(Drafted { fleet, sample })
 }
@@ -203,6 +214,31 @@ fn accounts(section: &Section<'_>) -> Option<Pattern> {
     Some(pattern)
 }
 
+/// Which of the accounts are left alone. One that leaves nobody alone is a slip of the pen, and would have tokens issued.
+fn except(section: &Section<'_>, accounts: Option<&Pattern>) -> Option<Box<[Pattern]>> {
+    let field = section.array("except", "[\"tenant_test_*\"]");
+    if field.is_absent() {
+        return Some(Box::default());
+    }
+    let patterns = field.value()?.into_iter().map(|At { value, span }| {
+        let help = "a pattern in quotes, as in `except = [\"tenant_test_*\"]`";
+        let Some(text) = value.as_str() else {
+            section.sheet.error(&span, format!("a part of `except` is {}", described(value)), help);
+            return None;
+        };
+        let accounts = accounts?;
+        if !overlap(accounts.as_str(), text) {
+            let message =
+                format!("`except` has {}, and no account that {} matches is like it", quoted(text), quoted(accounts.as_str()));
+            section.sheet.error(&span, message, help);
+            return None;
+        }
+        Some(Pattern::new(text))
+    });
+    let patterns: Vec<Option<Pattern>> = patterns.collect();
+    patterns.into_iter().collect()
+}
+
 impl Config {
     /// This configuration with these accounts as the fleets' members, and which of them can't be. A reload of the file
     /// and a change of the accounts come to the same: another configuration.
@@ -211,7 +247,7 @@ impl Config {
         config.credentials.retain(|_, credential| credential.fleet.is_none());
         for (fleet, block) in &self.fleets {
             let accounts = members.get(fleet).map_or(&[][..], Vec::as_slice);
-            for account in accounts.iter().filter(|account| block.accounts.matches(account)) {
+            for account in accounts.iter().filter(|account| block.covers(account)) {
                 let member = block.member(fleet, account, &self.deployment).and_then(|(name, credential)| {
                     match config.credentials.contains_key(&name) {
                         true => Err(format!("its credential would be `{name}`, and there is another of that name")),
@@ -227,16 +263,19 @@ impl Config {
         (config, left_out)
     }
 
-    /// The credentials (an admin rotation's among them) and the fleets that an account's tokens are rotated for.
+    /// The credentials (an admin rotation's among them) and the fleets that an account's tokens are rotated for, and its
+    /// own section.
     pub fn uses(&self, organization: &str, account: &Account) -> Vec<String> {
         let is_used = |terms: &Terms| &*terms.organization == organization;
         let credentials = self
             .credentials
             .iter()
             .filter(|(_, credential)| credential.fleet.is_none() && credential.account == *account && is_used(&credential.terms));
-        let fleets = self.fleets.iter().filter(|(_, fleet)| fleet.accounts.matches(account) && is_used(&fleet.terms));
+        let fleets = self.fleets.iter().filter(|(_, fleet)| fleet.covers(account) && is_used(&fleet.terms));
         let credentials = credentials.map(|(name, _)| format!("credential {name}"));
-        credentials.chain(fleets.map(|(name, _)| format!("fleet {name}"))).collect()
+        let kept = self.accounts.get_key_value(account).filter(|(_, kept)| *kept.organization == *organization);
+        let kept = kept.map(|(name, _)| format!("section account.{name}"));
+        credentials.chain(fleets.map(|(name, _)| format!("fleet {name}"))).chain(kept).collect()
     }
 }
 
@@ -299,6 +338,24 @@ mod tests {
         assert_eq!(config.credentials.len(), 2);
         let (_, left_out) = with(&[&"x".repeat(255)]);
         assert_eq!(left_out, [], "a folder's name has 255 bytes");
+    }
+
+    #[test]
+    fn an_account_that_is_excepted_is_not_covered_whatever_its_case() {
+        let text = r#"
+            deployment = "prod"
+            [organization.main]
+            admin_token = { env = "ROTAD_TEST" }
+            [sink.disk.file]
+            [fleet.tenants]
+            accounts = "tenant_*"
+            except = ["tenant_test_*", "tenant_7"]
+            deliver = [{ sink = "disk", path = "/run/{account}" }]
+        "#;
+        let config = parse(text, "rotad.toml", &Unlooked { now: jiff::Timestamp::UNIX_EPOCH }).unwrap();
+        let covered = |name: &str| config.fleets["tenants"].covers(&Account::new(name));
+        assert!(covered("tenant_1") && covered("tenant_77") && covered("tenant_test"));
+        assert!(!covered("Tenant_7") && !covered("TENANT_TEST_1") && !covered("other"));
     }
 
     #[test]

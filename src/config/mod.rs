@@ -3,6 +3,7 @@
 //! The text is parsed into the `toml` crate's spanned document, which recovers from errors, and
 //! walked by a small typed reader that collects problems; serde's derive would stop at the first.
 
+mod account;
 mod admin;
 mod capacity;
 mod check;
@@ -11,8 +12,8 @@ mod delivery;
 mod diff;
 mod duration;
 mod fleet;
-pub mod gaps;
 mod hint;
+mod journal;
 mod pace;
 mod parts;
 mod pattern;
@@ -35,22 +36,24 @@ use jiff::SignedDuration;
 use sha2::{Digest, Sha256};
 use toml::de::{DeTable, DeValue};
 
-use crate::rotation::{CredentialName, Deployment};
+use crate::journal::Location;
+use crate::rotation::{Account, CredentialName, Deployment};
 
 use credential::{Context, Draft, Resolved};
 use problem::Sheet;
 use reader::{At, Entry, Section, described, entries};
 
+pub use account::KeptAccount;
 pub use credential::{Credential, Terms};
 pub use delivery::{Delivery, Target};
 pub use diff::{Change, Diff, LetsGoOfTooMany};
-pub use duration::parse as parse_duration;
+pub use duration::{parse as parse_duration, show as show_duration};
 pub use fleet::{AccountFleet, LeftOut, Members};
 pub use pace::Pace;
 pub use pattern::Pattern;
 pub use problem::{Position, Problem, Problems, Severity};
 pub use schema::schema;
-pub use sections::{AdminToken, Journal, LISTEN_DEFAULT, Limits, Organization, Server};
+pub use sections::{AdminToken, LISTEN_DEFAULT, Limits, Organization, Server};
 pub use sink::Sink;
 pub use surroundings::{FileFact, MountFact, Surroundings, System, Unlooked};
 pub use webhook::{Address, Webhook};
@@ -61,8 +64,19 @@ pub const EXAMPLE: &str = include_str!("../../config/rotad.toml");
 /// The most bytes of a configuration: 100,000 credentials take some 30 MB; the wrong file may have any size.
 const FILE_MAX: u64 = 256 * 1024 * 1024;
 
-const ROOT_KEYS: &[&str] =
-    &["deployment", "organization", "journal", "server", "limits", "webhook", "sink", "defaults", "credential", "fleet"];
+const ROOT_KEYS: &[&str] = &[
+    "deployment",
+    "organization",
+    "journal",
+    "server",
+    "limits",
+    "webhook",
+    "sink",
+    "defaults",
+    "credential",
+    "fleet",
+    "account",
+];
 
 /// Every key that is known, by section: what the reference must describe.
 pub const KEYS: &[(&str, &[&str])] = &[
@@ -70,7 +84,7 @@ pub const KEYS: &[(&str, &[&str])] = &[
     ("organization", sections::ORGANIZATION_KEYS),
     ("admin_token", parts::SECRET_SOURCE_KEYS),
     ("admin_rotation", admin::ADMIN_ROTATION_KEYS),
-    ("journal", sections::JOURNAL_KEYS),
+    ("journal", journal::JOURNAL_KEYS),
     ("server", sections::SERVER_KEYS),
     ("limits", sections::LIMITS_KEYS),
     ("webhook", webhook::WEBHOOK_KEYS),
@@ -84,6 +98,9 @@ pub const KEYS: &[(&str, &[&str])] = &[
     ("sink.vault.auth.cert", sink::CERT_KEYS),
     ("credential", credential::CREDENTIAL_KEYS),
     ("fleet", fleet::FLEET_KEYS),
+    ("account", account::ACCOUNT_KEYS),
+    ("account.read_write", account::READ_WRITE_KEYS),
+    ("account.read_scaling", account::READ_SCALING_KEYS),
     ("deliver", delivery::DELIVERY_KEYS),
 ];
 
@@ -92,7 +109,7 @@ pub const KEYS: &[(&str, &[&str])] = &[
 pub struct Config {
     pub deployment: Deployment,
     pub organizations: BTreeMap<Arc<str>, Organization>,
-    pub journal: Journal,
+    pub journal: Location,
     /// How long lines of the history are kept.
     pub keep_history: SignedDuration,
     pub server: Server,
@@ -103,6 +120,8 @@ pub struct Config {
     pub credentials: BTreeMap<CredentialName, Credential>,
     /// Patterns of accounts; their members are among the credentials once `with_members` put them there.
     pub fleets: BTreeMap<Arc<str>, AccountFleet>,
+    /// Service accounts that are to be there, and how.
+    pub accounts: BTreeMap<Account, KeptAccount>,
     /// What would hurt, in the order of the file.
     pub warnings: Vec<Problem>,
     /// SHA-256 of the text: whether the file changed.
@@ -208,8 +227,8 @@ fn config(root: &Section<'_>, world: &dyn Surroundings, finished: bool) -> Optio
     let found_sinks = named(root, "sink", "[sink.disk.file]", false);
     let drafted_sinks = sink::sinks(sheet, &found_sinks, world);
     let organizations = sections::organizations(sheet, &found_organizations, &drafted_sinks, world);
-    let journal_section = sections::optional(root, "journal", sections::JOURNAL_KEYS, &empty);
-    let (journal, keep_history) = (sections::journal(&journal_section, world), sections::keep_history(&journal_section));
+    let journal_section = sections::optional(root, "journal", journal::JOURNAL_KEYS, &empty);
+    let (journal, keep_history) = (journal::location(&journal_section, world), journal::keep_history(&journal_section));
     let server = sections::server(&sections::optional(root, "server", sections::SERVER_KEYS, &empty));
 
     let webhook_section = root.get("webhook").map(|_| sections::optional(root, "webhook", webhook::WEBHOOK_KEYS, &empty));
@@ -232,6 +251,7 @@ fn config(root: &Section<'_>, world: &dyn Surroundings, finished: bool) -> Optio
     let defaults = Draft::read(&sections::optional(root, "defaults", credential::CREDENTIAL_KEYS, &empty), &context);
     let mut credentials = credentials(&found_credentials, &context, &defaults);
     let fleets = fleet::fleets(&found_fleets, &context, &defaults);
+    let accounts = account::accounts(&named(root, "account", "[account.tenant_7]", false), &context);
     for entry in &found_organizations {
         let Some(Some(organization)) = organizations.get(entry.name.value) else { continue };
         let Some((name, rotation)) = admin::rotation(entry, organization, &context, world) else { continue };
@@ -259,7 +279,15 @@ fn config(root: &Section<'_>, world: &dyn Surroundings, finished: bool) -> Optio
     };
     check::endpoints(sheet, &credentials, &fleets, &organizations, |name| place(&found_organizations, name));
     if !sheet.has_errors() {
-        let hurts = check::Hurts { sheet, found: &credentials, fleets: &fleets, organizations: &organizations, sinks: &sinks };
+        check::first_connections(sheet, &credentials, &fleets, &organizations, |name| place(&found_organizations, name));
+        let hurts = check::Hurts {
+            sheet,
+            found: &credentials,
+            fleets: &fleets,
+            organizations: &organizations,
+            sinks: &sinks,
+            accounts: &accounts,
+        };
         hurts.report(&limits, &limits_section.span, |name| place(&found_organizations, name), |name| place(&found_sinks, name));
     }
     let complete = sinks.len() == all_sinks;
@@ -281,6 +309,7 @@ fn config(root: &Section<'_>, world: &dyn Surroundings, finished: bool) -> Optio
         sinks,
         credentials: credentials.into_iter().map(|(name, resolved)| (name, resolved.credential)).collect(),
         fleets: fleets.into_iter().map(|(name, drafted)| (name, drafted.fleet)).collect(),
+        accounts,
         warnings: Vec::new(),
         content_hash: [0; 32],
     })

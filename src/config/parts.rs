@@ -112,7 +112,11 @@ pub(super) fn check_secret(sheet: &Sheet<'_>, what: &str, source: &At<SecretSour
         SecretSource::File(path) => match world.file(path) {
             FileFact::Unreadable(why) => {
                 let message = format!("{what} is in `{}`, which can't be read: {why}", path.display());
-                sheet.error(&source.span, message, "create the file, and let the user that runs rotad read it");
+                sheet.error(
+                    &source.span,
+                    message,
+                    "it must be there, and be readable for the user that runs rotad: create it, or `chown` it to that user",
+                );
             }
             FileFact::Readable { mode } if mode & 0o077 != 0 => {
                 let message = format!("others can read {what}: `{}` has mode {mode:04o}", path.display());
@@ -149,6 +153,10 @@ pub(super) fn check_later(sheet: &Sheet<'_>, what: &str, source: &At<SecretSourc
 
 fn check_later_file(sheet: &Sheet<'_>, what: &str, at: &At<&Path>, meanwhile: &str, world: &dyn Surroundings) {
     match world.file(at.value) {
+        FileFact::Empty => {
+            let message = format!("{what} is in `{}`, which is empty", at.value.display());
+            sheet.warn(&at.span, message, format!("rotad starts, and {meanwhile} until the file holds it"));
+        }
         FileFact::Unreadable(why) => {
             let message = format!("{what} is in `{}`, which can't be read: {why}", at.value.display());
             sheet.warn(&at.span, message, format!("rotad starts, and {meanwhile} until the file can be read"));
@@ -170,6 +178,7 @@ pub(super) fn need_file(sheet: &Sheet<'_>, what: &str, at: &At<&Path>, world: &d
 
 fn no_file(sheet: &Sheet<'_>, span: &super::problem::Span, what: &str, path: &Path, fact: &FileFact) {
     let found = match fact {
+        FileFact::Empty => "empty",
         FileFact::Directory => "a directory",
         FileFact::Special => "not a regular file",
         FileFact::Readable { .. } | FileFact::Unreadable(_) => return,

@@ -5,6 +5,8 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use crate::secret::{is_of_tokens, is_token_like, masked_runs, shortened};
 
 /// A range of bytes in the text.
@@ -17,7 +19,8 @@ const SHOWN_MAX: usize = 50;
 const TOKEN_LIKE: usize = 32;
 
 /// Whether it is a refusal or a hint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Severity {
     Error,
     Warning,
@@ -33,14 +36,14 @@ impl Severity {
 }
 
 /// Where in the file: line and column from 1, the column in characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Position {
     pub line: usize,
     pub column: usize,
 }
 
 /// One thing that is wrong, or that would hurt.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
     pub severity: Severity,
     pub file: Arc<str>,
@@ -49,9 +52,10 @@ pub struct Problem {
     /// What was found.
     pub message: String,
     /// What would be right.
-    pub help: Option<String>,
+    pub help: String,
     /// For how many more credentials the same was found.
     pub others: usize,
+    #[serde(skip)]
     excerpt: Option<Excerpt>,
 }
 
@@ -70,10 +74,22 @@ impl Problem {
             file: file.into(),
             position: None,
             message,
-            help: Some(help.to_owned()),
+            help: help.to_owned(),
             others: 0,
             excerpt: None,
         }
+    }
+}
+
+impl Problem {
+    /// What was found, where, and what would be right, in one line of a log that says by itself how grave it is.
+    pub fn in_a_line(&self) -> String {
+        let place = match self.position {
+            Some(Position { line, column }) => format!("{}:{line}:{column}", self.file),
+            None => self.file.to_string(),
+        };
+        let others = if self.others > 0 { format!("; the same for {} more", self.others) } else { String::new() };
+        format!("{place}: {}; {}{others}", self.message, self.help)
     }
 }
 
@@ -97,10 +113,7 @@ impl fmt::Display for Problem {
             let credentials = if self.others == 1 { "credential" } else { "credentials" };
             write!(f, "\n  = the same for {} more {credentials}", self.others)?;
         }
-        if let Some(help) = &self.help {
-            write!(f, "\n  = help: {help}")?;
-        }
-        Ok(())
+        write!(f, "\n  = help: {}", self.help)
     }
 }
 
@@ -124,12 +137,16 @@ impl Problems {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+
+    pub fn errors(&self) -> usize {
+        self.0.iter().filter(|problem| problem.severity == Severity::Error).count()
+    }
 }
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         show_all(&self.0, f)?;
-        let errors = self.0.iter().filter(|problem| problem.severity == Severity::Error).count();
+        let errors = self.errors();
         let file = self.0.first().map_or("", |problem| &problem.file);
         write!(f, "{errors} {} in `{file}`", if errors == 1 { "error" } else { "errors" })
     }
@@ -162,7 +179,7 @@ struct Found {
     severity: Severity,
     span: Span,
     message: String,
-    help: Option<String>,
+    help: String,
     others: usize,
 }
 
@@ -173,7 +190,7 @@ impl<'t> Sheet<'t> {
     }
 
     pub fn error(&self, span: &Span, message: impl Into<String>, help: impl Into<String>) {
-        self.add(Severity::Error, span, message.into(), Some(help.into()));
+        self.add(Severity::Error, span, message.into(), help.into());
     }
 
     /// Something required is not there. Where the text is damaged that is most likely a consequence,
@@ -187,29 +204,19 @@ impl<'t> Sheet<'t> {
     /// The text can't be parsed here.
     pub fn not_toml(&self, span: &Span, message: &str) {
         self.damaged.set(true);
-        self.error_alone(span, format!("this is not TOML: {message}"));
-    }
-
-    pub fn error_alone(&self, span: &Span, message: impl Into<String>) {
-        self.add(Severity::Error, span, message.into(), None);
+        self.error(span, format!("this is not TOML: {message}"), right_toml(message));
     }
 
     pub fn warn(&self, span: &Span, message: impl Into<String>, help: impl Into<String>) {
-        self.add(Severity::Warning, span, message.into(), Some(help.into()));
+        self.add(Severity::Warning, span, message.into(), help.into());
     }
 
     /// A warning that many credentials may share: `others` more places have it.
     pub fn warn_many(&self, span: &Span, others: usize, message: String, help: String) {
-        self.found.borrow_mut().push(Found {
-            severity: Severity::Warning,
-            span: span.clone(),
-            message,
-            help: Some(help),
-            others,
-        });
+        self.found.borrow_mut().push(Found { severity: Severity::Warning, span: span.clone(), message, help, others });
     }
 
-    fn add(&self, severity: Severity, span: &Span, message: String, help: Option<String>) {
+    fn add(&self, severity: Severity, span: &Span, message: String, help: String) {
         self.found.borrow_mut().push(Found { severity, span: span.clone(), message, help, others: 0 });
     }
 
@@ -234,7 +241,7 @@ impl<'t> Sheet<'t> {
             file: Arc::clone(&self.file),
             position: Some(position),
             message: told(&found.message),
-            help: found.help.as_deref().map(told),
+            help: told(&found.help),
             others: found.others,
             excerpt,
         }
@@ -250,6 +257,19 @@ impl<'t> Sheet<'t> {
         let width = self.text[start..end].chars().count().max(1);
         (Position { line, column: column + 1 }, excerpt(content, column..column + width))
     }
+}
+
+/// What would be right where the parser's `message` says what is not.
+fn right_toml(message: &str) -> &'static str {
+    const HELPS: [(&str, &str); 5] = [
+        ("duplicate key", "each key and each section stands once: keep one of them, or give a section another name"),
+        ("string values must be quoted", "put text in quotes, such as `\"24h\"`"),
+        ("key with no value", "write `key = value`"),
+        ("unclosed table", "close it: a section is `[name]` on a line of its own, a table within a line `{ key = value }`"),
+        ("unclosed", "close it: an array is `[one, two]`, text is `\"…\"`"),
+    ];
+    let known = HELPS.iter().find(|(part, _)| message.contains(part));
+    known.map_or("sections are `[name]`, and beneath them `key = value`, with text in quotes", |(_, help)| help)
 }
 
 /// A message: names of the file stand in it, and one that is no name may be a secret in the wrong place.

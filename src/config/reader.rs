@@ -80,6 +80,8 @@ pub(super) struct Section<'d> {
     /// Where a missing key is reported.
     pub span: Span,
     known: &'static [&'static str],
+    /// What keys that are not known probably were to be: reported already, so nothing is concluded from their absence.
+    meant: Vec<&'static str>,
 }
 
 impl<'d> Section<'d> {
@@ -91,11 +93,12 @@ impl<'d> Section<'d> {
         span: Span,
         known: &'static [&'static str],
     ) -> Self {
-        let section = Self { sheet, table, label: label.into(), span, known };
+        let mut section = Self { sheet, table, label: label.into(), span, known, meant: Vec::new() };
         for key in table.keys().filter(|key| !known.contains(&key.get_ref().as_ref())) {
             let name = key.get_ref().as_ref();
             let help = hint::did_you_mean(name, known.iter().copied(), "known keys");
             sheet.error(&key.span(), format!("unknown key {} in {}", quoted(name), section.label), help);
+            section.meant.extend(hint::nearest(name, known.iter().copied()));
         }
         section
     }
@@ -129,6 +132,20 @@ impl<'d> Section<'d> {
                 self.sheet.error(&at.span, format!("`{key}` is out of range"), "a whole number from 1 to 4294967295");
             }
             count
+        })
+    }
+
+    /// A whole number from 0 to `most`.
+    pub fn number(&self, key: &'static str, most: u32) -> Field<u32> {
+        let field = self.typed(key, "a whole number", |value| {
+            value.as_integer().map(|integer| i64::from_str_radix(integer.as_str(), integer.radix()).ok())
+        });
+        field.and_then(|at| {
+            let number = at.value.and_then(|number| u32::try_from(number).ok()).filter(|number| *number <= most);
+            if number.is_none() {
+                self.sheet.error(&at.span, format!("`{key}` is out of range"), format!("a whole number from 0 to {most}"));
+            }
+            number
         })
     }
 
@@ -188,8 +205,9 @@ impl<'d> Section<'d> {
         self.typed(key, "a table", DeValue::as_table).and_then(|at| Some(entries(at.value)))
     }
 
-    pub fn array(&self, key: &'static str) -> Field<Vec<At<&'d DeValue<'d>>>> {
-        self.typed(key, "an array", DeValue::as_array)
+    /// `example` is such an array, as it is written.
+    pub fn array(&self, key: &'static str, example: &str) -> Field<Vec<At<&'d DeValue<'d>>>> {
+        self.typed(key, &format!("an array, such as `{example}`"), DeValue::as_array)
             .and_then(|at| Some(at.value.iter().map(|item| At::new(item.get_ref(), item.span())).collect()))
     }
 
@@ -199,7 +217,9 @@ impl<'d> Section<'d> {
     }
 
     fn typed<T>(&self, key: &'static str, wanted: &str, convert: impl FnOnce(&'d DeValue<'d>) -> Option<T>) -> Field<T> {
-        let Some(at) = self.get(key) else { return Field::Absent };
+        let Some(at) = self.get(key) else {
+            return if self.meant.contains(&key) { Field::Broken } else { Field::Absent };
+        };
         match convert(at.value) {
             Some(value) => Field::Set(At::new(value, at.span)),
             None => {

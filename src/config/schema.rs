@@ -6,9 +6,11 @@
 
 use serde_json::{Map, Value, json};
 
+use super::account::{ACCOUNT_MODES, SIZES};
 use super::credential::{MODES, TOKEN_TYPES, VERIFICATIONS};
 use super::delivery::FILE_FORMATS;
 use super::{KEYS, ROOT_KEYS};
+use crate::motherduck::FLOCK_MAX;
 use crate::sinks::format::Field;
 
 const REFERENCE: &str = include_str!("../../docs/configuration.md");
@@ -46,6 +48,8 @@ fn object(section: &str, keys: &[&str]) -> Value {
         "credential" => (&[], json!({ "timezone": ["cron"] })),
         "admin_rotation" => (&["account"], json!({ "timezone": ["cron"] })),
         "fleet" => (&["accounts"], json!({ "timezone": ["cron"] })),
+        "account.read_write" => (&["size"], json!({})),
+        "account.read_scaling" => (&["size", "flock_size"], json!({})),
         "deliver" => (&["sink"], json!({})),
         _ => (&[], json!({})),
     };
@@ -83,12 +87,25 @@ fn shape(section: &str, key: &str) -> Value {
     match (section, key) {
         ("", "deployment") => json!({ "type": "string", "pattern": NAME }),
         ("", "organization" | "credential" | "fleet") => named(&section_of(key), 1),
+        ("", "account") => {
+            let mut accounts = named(&section_of(key), 0);
+            let of_it = accounts["patternProperties"][NAME].take();
+            accounts["patternProperties"] = json!({ "^[A-Za-z][A-Za-z0-9_]{2,254}$": of_it });
+            accounts
+        }
+        ("account", "read_write" | "read_scaling") => section_of(&format!("account.{key}")),
+        ("account", "organization") => shape("credential", key),
+        ("account", "mode") => words(ACCOUNT_MODES.iter().map(|(word, _)| *word).collect()),
+        ("account.read_write" | "account.read_scaling", "size") => words(SIZES.iter().map(|(word, _)| *word).collect()),
+        ("account.read_write" | "account.read_scaling", "cooldown") => shape("credential", "every"),
+        ("account.read_scaling", "flock_size") => json!({ "type": "integer", "minimum": 0, "maximum": FLOCK_MAX }),
         ("", "sink") => named(&sinks(), 0),
         ("", "defaults") => section_of("credential"),
         ("", "journal" | "server" | "limits" | "webhook") => section_of(key),
         // A secret, or a place in a sink.
         ("organization", "admin_token") => json!({ "anyOf": [section_of("admin_token"), section_of("deliver")] }),
         ("organization", "admin_rotation") => section_of("admin_rotation"),
+        ("fleet", "except") => json!({ "type": "array", "items": shape("fleet", "accounts") }),
         ("fleet", "accounts") => json!({ "type": "string", "maxLength": 255, "pattern": "^[^0-9_\\s-][^\\s-]*$" }),
         ("admin_rotation" | "fleet", key) => shape("credential", key),
         ("credential", "adopt") => {
@@ -106,12 +123,15 @@ fn shape(section: &str, key: &str) -> Value {
             json!({ "anyOf": [address, section_of("admin_token")] })
         }
         ("webhook", "authorization") => section_of("admin_token"),
-        ("journal", "url") => json!({ "type": "string", "pattern": "^sqlite:/" }),
+        ("journal", "url") => {
+            json!({ "type": "string", "pattern": "^(sqlite:/|postgres(ql)?://[^/?#@:]+@[^/?#@]+/[^/?#]+([?]sslmode=(verify-full|disable))?$)" })
+        }
+        ("journal", "password") => section_of("admin_token"),
         (_, "listen" | "metrics_listen") => json!({ "type": "string", "pattern": ":[0-9]{1,5}$" }),
         (_, "requests_per_second" | "max_in_flight") | ("limits", _) => {
             json!({ "type": "integer", "minimum": 1, "maximum": u32::MAX })
         }
-        (_, "page" | "per_credential_metrics" | "create" | "take_over") => json!({ "type": "boolean" }),
+        (_, "page" | "per_credential_metrics" | "create" | "take_over" | "connected") => json!({ "type": "boolean" }),
         (_, "postgres_ca_cert" | "control" | "ca_cert" | "jwt_file" | "cert_file" | "key_file") | ("admin_token", "file") => {
             json!({ "type": "string", "pattern": "^/" })
         }
@@ -170,7 +190,8 @@ fn words(section: &str, key: &str) -> Option<String> {
         "journal" | "server" | "limits" | "webhook" => format!("## `[{section}]`"),
         "organization" => "## `[organization.<name>]`".to_owned(),
         // The admin token's credential and a fleet have some of a credential's keys.
-        "fleet" if key == "accounts" => "## `[fleet.<name>]`".to_owned(),
+        "account" | "account.read_write" | "account.read_scaling" => "## `[account.<username>]`".to_owned(),
+        "fleet" if matches!(key, "accounts" | "except") => "## `[fleet.<name>]`".to_owned(),
         "credential" | "fleet" | "admin_rotation" => "## `[credential.<name>]` and `[defaults]`".to_owned(),
         "deliver" => "## `deliver`".to_owned(),
         section => format!("## `[{}]`", section.replacen("sink.", "sink.<name>.", 1)),
@@ -233,7 +254,8 @@ mod tests {
         for (section, keys) in
             KEYS.iter().filter(|(section, _)| !section.starts_with("sink.vault.auth") && *section != "admin_token")
         {
-            let tables = ["organization", "journal", "server", "limits", "webhook", "sink", "defaults", "credential", "fleet"];
+            let tables =
+                ["organization", "journal", "server", "limits", "webhook", "sink", "defaults", "credential", "fleet", "account"];
             for key in keys.iter().filter(|key| !(section.is_empty() && tables.contains(key))) {
                 assert!(!told(section, key).is_empty(), "`{section}` `{key}` is not described");
             }

@@ -1,4 +1,4 @@
-//! The sections beside credentials and sinks: organizations, journal, server, limits.
+//! The sections beside credentials and sinks: organizations, server, limits.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -6,23 +6,20 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use jiff::SignedDuration;
 use toml::de::DeTable;
 
 use super::admin;
 use super::delivery::Delivery;
-use super::gaps::{self, Feature};
 use super::parts;
 use super::problem::{Sheet, Span, quoted};
 use super::reader::{At, Entry, Field, Section, described};
 use super::sink::Drafted;
-use super::surroundings::{FileFact, Surroundings};
+use super::surroundings::Surroundings;
 use crate::motherduck::Endpoint;
 use crate::secret::SecretSource;
 
 pub(super) const ORGANIZATION_KEYS: &[&str] =
     &["admin_token", "admin_rotation", "api_url", "postgres", "postgres_ca_cert", "requests_per_second", "max_in_flight"];
-pub(super) const JOURNAL_KEYS: &[&str] = &["url", "keep_history"];
 pub(super) const SERVER_KEYS: &[&str] =
     &["listen", "metrics_listen", "page", "per_credential_metrics", "control", "control_group"];
 pub(super) const LIMITS_KEYS: &[&str] = &["rotations_per_minute", "revocations_per_minute", "tokens_per_credential"];
@@ -30,12 +27,8 @@ pub(super) const LIMITS_KEYS: &[&str] = &["rotations_per_minute", "revocations_p
 const API_URL: &str = "https://api.motherduck.com";
 /// Of the Postgres endpoint (observed).
 const POSTGRES_PORT: u16 = 5432;
-/// A year, as auditors ask, and a month to spare.
-const HISTORY: SignedDuration = SignedDuration::from_hours(24 * 396);
-const HISTORY_MIN: SignedDuration = SignedDuration::from_hours(24);
 /// Where the daemon listens when the configuration does not say.
 pub const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9643);
-const JOURNAL_URL: &str = "sqlite:/var/lib/rotad/journal.db";
 
 /// One MotherDuck organization.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,15 +56,6 @@ impl Organization {
     pub fn is_read_from_a_sink(&self) -> bool {
         matches!(self.admin_token, AdminToken::Place(_))
     }
-}
-
-/// Where the journal is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Journal {
-    /// The database's file.
-    Sqlite(PathBuf),
-    /// `postgres://…`, for several replicas.
-    Postgres(String),
 }
 
 /// What is served where.
@@ -213,59 +197,6 @@ pub(super) fn optional<'d>(
         },
     };
     Section::new(root.sheet, table, label, span, known)
-}
-
-pub(super) fn journal(section: &Section<'_>, world: &dyn Surroundings) -> Option<Journal> {
-    let url = section.text("url");
-    if url.is_absent() {
-        return Some(Journal::Sqlite(PathBuf::from(JOURNAL_URL.trim_start_matches("sqlite:"))));
-    }
-    url.and_then(|at| {
-        if let Some(path) = at.value.strip_prefix("sqlite:") {
-            // `sqlite:///path` is common elsewhere and means the same.
-            let path = path.strip_prefix("//").unwrap_or(path);
-            if path.starts_with('/') && !path.ends_with('/') && !path.contains('?') {
-                let path = PathBuf::from(path);
-                if world.file(&path) == FileFact::Directory {
-                    let message = format!("the journal `{}` is a directory", path.display());
-                    section.sheet.error(&at.span, message, "give the path of a file in it, such as `…/journal.db`");
-                }
-                return Some(Journal::Sqlite(path));
-            }
-            let message = format!("`url` is {}, without the absolute path of a file", quoted(at.value));
-            section.sheet.error(&at.span, message, format!("such as `{JOURNAL_URL}`"));
-            return None;
-        }
-        if at.value.starts_with("postgres://") || at.value.starts_with("postgresql://") {
-            return match gaps::missing(Feature::PostgresJournal) {
-                Some(refusal) => {
-                    section.sheet.error_alone(&at.span, refusal);
-                    None
-                }
-                None => Some(Journal::Postgres(at.value.to_owned())),
-            };
-        }
-        section.sheet.error(
-            &at.span,
-            format!("`url` is {}, which names no journal", quoted(at.value)),
-            format!("such as `{JOURNAL_URL}`, or `postgres://…` for several replicas"),
-        );
-        None
-    })
-    .value()
-}
-
-/// How long the history is kept.
-pub(super) fn keep_history(section: &Section<'_>) -> Option<SignedDuration> {
-    let field = section.duration("keep_history").and_then(|at| {
-        if at.value < HISTORY_MIN {
-            let help = "at least `1d`: what happened overnight is wanted in the morning";
-            section.sheet.error(&at.span, "`keep_history` is too short", help);
-            return None;
-        }
-        Some(at.value)
-    });
-    if field.is_absent() { Some(HISTORY) } else { field.value() }
 }
 
 pub(super) fn server(section: &Section<'_>) -> Option<Server> {

@@ -1,6 +1,7 @@
 //! What a check must know beside the text: files, environment variables, the time. No network.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
@@ -14,6 +15,8 @@ pub enum FileFact {
     Readable {
         mode: u32,
     },
+    /// It can be read, and there is nothing in it, or an empty line alone.
+    Empty,
     Directory,
     /// Neither a file nor a directory: reading it could wait for ever.
     Special,
@@ -66,6 +69,7 @@ impl Surroundings for System {
             Ok(metadata) if !metadata.is_file() => FileFact::Special,
             Ok(metadata) => match fs::File::open(path) {
                 Err(error) => unreadable(error),
+                Ok(file) if is_empty(&file) => FileFact::Empty,
                 Ok(_) => {
                     let (mode, user) = (metadata.permissions().mode() & 0o7777, rustix::process::geteuid().as_raw());
                     FileFact::Readable { mode: without_need(mode, metadata.uid(), user) }
@@ -88,6 +92,12 @@ impl Surroundings for System {
         let memory = |(magic, _): &&(FsWord, &str)| kind.is_ok_and(|kind| kind == *magic);
         IN_MEMORY.iter().find(memory).map_or(MountFact::Lasting, |(_, name)| MountFact::Memory(name))
     }
+}
+
+/// Whether a file holds nothing but perhaps an end of a line. What it holds else is not looked at.
+fn is_empty(file: &fs::File) -> bool {
+    let mut begin = zeroize::Zeroizing::new(Vec::with_capacity(2));
+    file.take(2).read_to_end(&mut begin).is_ok() && begin.trim_ascii().is_empty() && begin.len() < 2
 }
 
 /// Takes every file and variable for granted: for commands that read no secret themselves, and are run by users

@@ -37,6 +37,26 @@ fn small(credentials: &str) -> String {
     )
 }
 
+/// One mistake, one error: nothing is worked out with a default that stands in for a key that was mistyped.
+#[test]
+fn a_mistyped_key_is_reported_once() {
+    let text = r#"
+        deployment = "prod"
+        [organization.main]
+        admin_token = { file = "/secret/admin" }
+        [sink.disk.file]
+        [credential.etl]
+        acount = "etl_prod"
+        evry = "2h"
+        ttl = "5h"
+        grace = "1h"
+        deliver = [{ sink = "disk", path = "/run/etl/token" }]
+    "#;
+    let problems = parse(text, "rotad.toml", &Anywhere).unwrap_err();
+    let told: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
+    assert_eq!(told, ["unknown key `acount` in [credential.etl]", "unknown key `evry` in [credential.etl]"]);
+}
+
 #[test]
 fn the_documented_example_is_a_configuration() {
     let config = parsed(EXAMPLE);
@@ -75,7 +95,7 @@ fn what_is_left_out_has_the_documented_default() {
     let organization = &config.organizations["main"];
     assert_eq!(organization.api_url, "https://api.motherduck.com");
     assert_eq!((organization.requests_per_second.get(), organization.max_in_flight.get()), (10, 8));
-    assert_eq!(config.journal, Journal::Sqlite("/var/lib/rotad/journal.db".into()));
+    assert_eq!(config.journal, Location::Sqlite("/var/lib/rotad/journal.db".into()));
     assert_eq!(config.server.listen.to_string(), "127.0.0.1:9643");
     assert!(config.server.per_credential_metrics && !config.server.page);
     assert_eq!((config.limits.rotations_per_minute.get(), config.limits.tokens_per_credential), (10, 16));
@@ -122,7 +142,7 @@ fn the_policy_has_what_the_core_needs() {
     let name: CredentialName = "c0".parse().unwrap();
     let owner = Owner { deployment: config.deployment.clone(), credential: name.clone() };
     let places = [(DeliveryId::new("file:/run/c0/account_0"), SignedDuration::from_secs(10))];
-    let policy = config.credentials[&name].policy(owner.clone(), 16, &places, SignedDuration::from_mins(5));
+    let policy = config.credentials[&name].policy(owner.clone(), 16, &places, SignedDuration::from_mins(5), false);
     assert_eq!(policy.schedule, Schedule::every(SignedDuration::from_hours(24), &owner));
     assert_eq!(policy.deliveries[&places[0].0].write_limit, SignedDuration::from_secs(10));
     assert_eq!((policy.account.as_str(), policy.tokens_max), ("account_0", 16));
@@ -184,6 +204,10 @@ fn the_real_machine_tells_files_from_what_is_none() {
     std::fs::write(&file, "x").unwrap();
     std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
     assert_eq!(system.file(&file), FileFact::Readable { mode: 0o640 });
+    for nothing in ["", "\n"] {
+        std::fs::write(&file, nothing).unwrap();
+        assert_eq!(system.file(&file), FileFact::Empty, "{nothing:?}");
+    }
     assert_eq!(system.file(folder.path()), FileFact::Directory);
     assert_eq!(system.file(Path::new("/dev/null")), FileFact::Special);
     assert_eq!(system.file(&folder.path().join("none")), FileFact::Unreadable("No such file or directory".to_owned()));

@@ -3,13 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
+use reqwest::StatusCode;
+use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use super::{Done, FleetChange, FleetRequest, OrderRequest, Taken};
+use super::look::Look;
+use super::{Done, FleetChange, FleetRequest, OrderRequest, Refused, Taken};
+use crate::cause::innermost;
 
 /// A credential's turn under way is waited for, which may hang on each of its places for their limits.
 const ANSWER_MAX: Duration = Duration::from_secs(110);
+/// A look waits for nothing but the journal. A daemon that is suspended takes connections and never answers.
+const LOOK_MAX: Duration = Duration::from_secs(10);
 
 /// Why a command had no effect that is known of.
 #[derive(Debug, Error)]
@@ -17,8 +22,8 @@ pub enum Unanswered {
     #[error("no daemon answers at `{path}` ({problem}): start it, or run this as a user who may open the socket")]
     NoDaemon { path: String, problem: String },
     /// The daemon's own words.
-    #[error("{0}")]
-    Refused(String),
+    #[error("{}", .0.error)]
+    Refused(Refused),
     #[error("the daemon's answer is not known ({0}): look with `rotad status` and `rotad history` before you repeat the command")]
     Unknown(String),
 }
@@ -27,13 +32,6 @@ pub enum Unanswered {
 pub struct Client {
     http: reqwest::Client,
     path: PathBuf,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Answer {
-    Done(Done),
-    Refused { error: String },
 }
 
 impl Client {
@@ -49,7 +47,8 @@ impl Client {
     /// # Errors
     /// Why no order was taken, or that the answer is not known.
     pub async fn order(&self, request: &OrderRequest) -> Result<Vec<Taken>, Unanswered> {
-        Ok(self.ask(self.http.post("http://rotad/v1/orders").json(request)).await?.credentials)
+        let done: Done = self.ask(self.http.post("http://rotad/v1/orders").json(request)).await?;
+        Ok(done.credentials)
     }
 
     /// Has the accounts of a fleet listed; tells what that changed.
@@ -57,7 +56,7 @@ impl Client {
     /// # Errors
     /// Why they can't be listed, or that the answer is not known.
     pub async fn sweep_fleet(&self, request: &FleetRequest) -> Result<FleetChange, Unanswered> {
-        let done = self.ask(self.http.post("http://rotad/v1/fleets").json(request)).await?;
+        let done: Done = self.ask(self.http.post("http://rotad/v1/fleets").json(request)).await?;
         done.fleet.ok_or_else(|| Unanswered::Unknown("it says nothing of the fleet".to_owned()))
     }
 
@@ -66,28 +65,25 @@ impl Client {
     /// # Errors
     /// Why it is not taken.
     pub async fn reload(&self) -> Result<(), Unanswered> {
-        self.ask(self.http.post("http://rotad/v1/reload")).await.map(drop)
+        self.ask::<Done>(self.http.post("http://rotad/v1/reload")).await.map(drop)
     }
 
-    async fn ask(&self, request: reqwest::RequestBuilder) -> Result<Done, Unanswered> {
+    /// Looks at what the daemon shows.
+    pub(super) async fn look<T: DeserializeOwned>(&self, look: &Look) -> Result<T, Unanswered> {
+        self.ask(self.http.post("http://rotad/v1/look").json(look).timeout(LOOK_MAX)).await
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<T, Unanswered> {
         let response = request.send().await.map_err(|error| match error.is_connect() {
-            true => Unanswered::NoDaemon { path: self.path.display().to_string(), problem: root_cause(&error) },
-            false => Unanswered::Unknown(root_cause(&error)),
+            true => Unanswered::NoDaemon { path: self.path.display().to_string(), problem: innermost(&error).to_string() },
+            false => Unanswered::Unknown(innermost(&error).to_string()),
         })?;
         let status = response.status();
-        let body = response.bytes().await.map_err(|error| Unanswered::Unknown(root_cause(&error)))?;
-        match serde_json::from_slice(&body) {
-            Ok(Answer::Done(done)) => Ok(done),
-            Ok(Answer::Refused { error }) => Err(Unanswered::Refused(error)),
-            Err(_) => Err(Unanswered::Unknown(format!("HTTP status {status}"))),
+        let body = response.bytes().await.map_err(|error| Unanswered::Unknown(innermost(&error).to_string()))?;
+        let unknown = |_| Unanswered::Unknown(format!("HTTP status {status}"));
+        match status {
+            StatusCode::UNPROCESSABLE_ENTITY => Err(serde_json::from_slice(&body).map_or_else(unknown, Unanswered::Refused)),
+            _ => serde_json::from_slice(&body).map_err(unknown),
         }
     }
-}
-
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }

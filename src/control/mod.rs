@@ -1,15 +1,17 @@
-//! Commands over a Unix socket: a small JSON API that a person's command line speaks to the running daemon.
+//! Commands and looks over a Unix socket: a small JSON API that a person's command line speaks to the running daemon.
 //!
 //! | request | does |
 //! |---|---|
 //! | `POST /v1/orders` with `{"selection": …, "order": …}` | gives an order to each selected credential; answers once they are recorded |
 //! | `POST /v1/reload` | reads the configuration again, as SIGHUP does |
 //! | `POST /v1/fleets` with `{"fleet": …, "allow_gone": …}` | lists a fleet's accounts now; answers with the credentials that came and went |
+//! | `POST /v1/look` with what to look at (`look::Look`) | shows a part of the journal, or what concerns rotad as a whole; changes nothing |
 //!
-//! A refusal has status 422 and `{"error": "…"}`. Whoever may open the socket may give every order, so its mode
+//! A refusal has status 422 and `{"error": "…", "misused": …}`. Whoever may open the socket may give every order, so its mode
 //! is 0600, or 0660 for `control_group`; who did is taken from the kernel and stands in the history.
 
 mod client;
+mod look;
 mod server;
 
 use std::collections::BTreeMap;
@@ -22,6 +24,7 @@ use crate::config::Config;
 use crate::rotation::{Account, CredentialName, Order, Refusal};
 
 pub use client::{Client, Unanswered};
+pub use look::{GeneralConcern, RemoteJournal, Shown};
 pub use server::Server;
 
 /// Which credentials a command is for. What is named is narrowed down by labels and account; without names
@@ -41,21 +44,30 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// The configured credentials that are meant, by name.
+    /// Whether it says which credentials are meant, whatever the configuration.
     ///
     /// # Errors
-    /// What is named and not there, or that nothing is named.
-    pub fn resolve(&self, config: &Config) -> Result<Vec<CredentialName>, String> {
+    /// That nothing is named, or twice.
+    pub fn check(&self) -> Result<(), String> {
         if !self.all && self.names.is_empty() && self.labels.is_empty() && self.account.is_none() {
             return Err("no credential is named: give names, patterns, `--label`, `--account` or `--all`".to_owned());
         }
         if self.all && !self.names.is_empty() {
             return Err("names beside `--all`: give the one or the other".to_owned());
         }
+        Ok(())
+    }
+
+    /// The configured credentials that are meant, by name.
+    ///
+    /// # Errors
+    /// What is named and not there, or that nothing is named.
+    pub fn resolve(&self, config: &Config) -> Result<Vec<CredentialName>, String> {
+        self.check()?;
         let patterns: Vec<WildMatch> = self.names.iter().map(|name| WildMatch::new(name)).collect();
         for (pattern, name) in patterns.iter().zip(&self.names) {
             if !config.credentials.keys().any(|credential| pattern.matches(credential.as_str())) {
-                return Err(format!("no credential of the running configuration is named `{name}`"));
+                return Err(format!("no credential of the running configuration is named `{name}`: `rotad status` lists them"));
             }
         }
         let account = self.account.as_deref().map(Account::new);
@@ -66,7 +78,11 @@ impl Selection {
         };
         let selected: Vec<CredentialName> =
             config.credentials.iter().filter(|(name, credential)| fits(name, credential)).map(|(name, _)| name.clone()).collect();
-        if selected.is_empty() { Err("no credential has these labels and this account".to_owned()) } else { Ok(selected) }
+        if selected.is_empty() {
+            Err("no credential has these labels and this account: see `labels` and `account` in the configuration".to_owned())
+        } else {
+            Ok(selected)
+        }
     }
 }
 
@@ -99,7 +115,7 @@ pub struct FleetRequest {
 /// A command on its way to the daemon.
 pub struct Asked {
     pub what: What,
-    /// Who asks: the number and name of the process's user, from the kernel.
+    /// Who asks: the name and number of the process's user, from the kernel.
     pub by: String,
     pub answer: Answer,
 }
@@ -135,8 +151,27 @@ pub struct FleetChange {
     pub refusal: Option<Refusal>,
 }
 
+/// Why nothing was done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// What was found, and what to do.
+    pub error: String,
+    /// The call or the configuration is wrong, so the same again is refused again.
+    pub misused: bool,
+}
+
+impl Refused {
+    pub fn misused(error: impl Into<String>) -> Self {
+        Self { error: error.into(), misused: true }
+    }
+
+    pub fn failed(error: impl Into<String>) -> Self {
+        Self { error: error.into(), misused: false }
+    }
+}
+
 /// Where the answer goes: what came of it, or why nothing was done.
-pub type Answer = oneshot::Sender<Result<Done, String>>;
+pub type Answer = oneshot::Sender<Result<Done, Refused>>;
 
 #[cfg(test)]
 mod tests {
@@ -177,7 +212,7 @@ mod tests {
         assert_eq!(names(&labelled).unwrap(), ["etl"]);
         assert_eq!(
             names(&Selection { names: vec!["etl-2".to_owned()], ..labelled }).unwrap_err(),
-            "no credential has these labels and this account"
+            "no credential has these labels and this account: see `labels` and `account` in the configuration"
         );
         let account = Selection { account: Some("etl_prod".to_owned()), ..Selection::default() };
         assert_eq!(names(&account).unwrap(), ["etl", "etl-2"], "accounts are compared without case");

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
 use axum::extract::State;
@@ -10,11 +11,11 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Json, Router};
-use serde_json::json;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Asked, FleetRequest, OrderRequest, What};
+use super::look::{self, Shown};
+use super::{Asked, FleetRequest, OrderRequest, Refused, What};
 use crate::identities;
 use crate::web::serve::{self, Door};
 
@@ -33,11 +34,12 @@ pub struct Server {
 struct Peer(String);
 
 impl Server {
-    /// Binds `path`, for this user and those of `group`. What is asked for comes out of the receiver.
+    /// Binds `path`, for this user and those of `group`. What is ordered comes out of the receiver; looks are answered
+    /// from what is `shown`.
     ///
     /// # Errors
     /// What speaks against it, with what to do.
-    pub fn bind(path: &Path, group: Option<&str>) -> anyhow::Result<(Self, mpsc::Receiver<Asked>)> {
+    pub fn bind(path: &Path, group: Option<&str>, shown: Shown) -> anyhow::Result<(Self, mpsc::Receiver<Asked>)> {
         let (listener, mode) = (listen(path)?, if group.is_some() { 0o660 } else { 0o600 });
         if let Some(group) = group {
             let number = identities::resolve(group, identities::Kind::Group).map_err(anyhow::Error::msg)?;
@@ -52,7 +54,8 @@ impl Server {
             .route("/v1/orders", post(order))
             .route("/v1/reload", post(reload))
             .route("/v1/fleets", post(fleet))
-            .with_state(asks);
+            .with_state(asks)
+            .merge(Router::new().route("/v1/look", post(look::answer)).with_state(Arc::new(shown)));
         Ok((Self { listener, path: path.to_owned(), router }, asked))
     }
 
@@ -71,7 +74,7 @@ impl Door for Server {
     async fn accept(&self) -> io::Result<(UnixStream, Router)> {
         let (stream, _) = self.listener.accept().await?;
         let user = stream.peer_cred()?.uid();
-        let by = identities::user_name(user).map_or_else(|| user.to_string(), |name| format!("{user} ({name})"));
+        let by = identities::user_name(user).map_or_else(|| format!("uid {user}"), |name| format!("{name} (uid {user})"));
         Ok((stream, self.router.clone().layer(Extension(Peer(by)))))
     }
 }
@@ -129,15 +132,15 @@ async fn fleet(
 async fn ask(asks: &mpsc::Sender<Asked>, what: What, by: String) -> Response {
     let (answer, answered) = oneshot::channel();
     if asks.send(Asked { what, by, answer }).await.is_err() {
-        return refused("the daemon is stopping");
+        return refused(&Refused::failed("the daemon is stopping: ask again when it runs"));
     }
     match answered.await {
         Ok(Ok(done)) => Json(done).into_response(),
         Ok(Err(refusal)) => refused(&refusal),
-        Err(_) => refused("the daemon is stopping: ask again when it runs"),
+        Err(_) => refused(&Refused::failed("the daemon is stopping: ask again when it runs")),
     }
 }
 
-fn refused(error: &str) -> Response {
-    (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({ "error": error }))).into_response()
+pub(super) fn refused(refused: &Refused) -> Response {
+    (StatusCode::UNPROCESSABLE_ENTITY, Json(refused)).into_response()
 }

@@ -6,14 +6,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing::{debug, error, info, warn};
 
-use super::{Daemon, LOOK_MAX};
+use super::{Daemon, LOOK_MAX, is_familiar};
 use crate::config::{LeftOut, Members};
-use crate::control::{Answer, Done, FleetChange, FleetRequest};
+use crate::control::{Answer, Done, FleetChange, FleetRequest, Refused};
 use crate::fleet::rolls::{self, Rolls};
 use crate::motherduck::{Client, User};
 use crate::rotation::{self, Account, Failed, Fingerprint, Moment, Reason, Refusal, Roll, Steady};
@@ -43,6 +43,8 @@ struct Listing {
     under_way: bool,
     succeeded_at: At,
     failed: Option<Reason>,
+    /// The admin token of the last list, and since when lists are asked for with it.
+    admin_token: Option<(Fingerprint, Timestamp)>,
     /// Persons who wait for the next list.
     asked: Vec<Asking>,
 }
@@ -114,7 +116,11 @@ impl Daemon {
     /// Has a fleet's accounts listed now; the answer comes with the list.
     pub fn sweep_fleet(&mut self, request: FleetRequest, by: String, answer: Answer) {
         let Some(fleet) = self.written.fleets.get(request.fleet.as_str()) else {
-            let _ = answer.send(Err(format!("no fleet of the running configuration is named `{}`", request.fleet)));
+            let refusal = format!(
+                "no fleet of the running configuration is named `{}`: give the name of one of its `[fleet.<name>]`",
+                request.fleet
+            );
+            let _ = answer.send(Err(Refused::misused(refusal)));
             return;
         };
         info!(by, fleet = request.fleet, allow_gone = request.allow_gone, "a list of the accounts was asked for");
@@ -134,8 +140,10 @@ impl Daemon {
         for Asking { request, answer, .. } in asked {
             let change = outcome.as_ref().map(|changes| changes.get(request.fleet.as_str()).cloned());
             let _ = answer.send(match (change, &in_force) {
-                (Err(failed), _) => Err(format!("nothing was changed: {failed}")),
-                (Ok(_), Err(problem)) => Err(format!("the accounts are known, and can't be put in force: {problem:#}")),
+                (Err(failed), _) => Err(Refused::failed(format!("nothing was changed: {failed}"))),
+                (Ok(_), Err(problem)) => {
+                    Err(Refused::failed(format!("the accounts are known, and can't be put in force: {problem:#}")))
+                }
                 (Ok(fleet), Ok(())) => Ok(Done { credentials: Vec::new(), fleet }),
             });
         }
@@ -204,7 +212,7 @@ impl Daemon {
     }
 
     /// Whether a complete list says anything: not of another organization, and not nothing at all.
-    async fn heed(&self, listed: &Listed, users: &[User]) -> Result<(), Failed> {
+    async fn heed(&mut self, listed: &Listed, users: &[User]) -> Result<(), Failed> {
         let organization = &listed.organization;
         let unheeded = |why: &str| Err(Failed::new(Reason::BadAnswer, format!("the list of users says nothing: {why}")));
         if !self.fleet.clients().get(organization).is_some_and(|client| Arc::ptr_eq(client, &listed.client)) {
@@ -220,6 +228,12 @@ impl Daemon {
                 return unheeded("whether the admin token is the one of before can't be read from the journal");
             }
         };
+        let listing = self.fleets.listings.entry(organization.clone()).or_default();
+        let (_, since) = *match &mut listing.admin_token {
+            Some(known) if known.0 == token => known,
+            other => other.insert((token, listed.began.wall)),
+        };
+        let is_proven = is_proven || is_familiar(organization, since, &self.engine);
         let has_credentials = self.config().credentials.values().any(|credential| credential.terms.organization == *organization);
         if has_credentials && (!is_proven || self.engine.standings().is_suspect(organization)) {
             return unheeded("it may be another organization's, as long as the admin token has seen none of the known tokens");

@@ -24,6 +24,7 @@ impl Acting {
         match action {
             Action::Issue { rotation, .. } => acting(Step::Issue, *rotation),
             Action::Verify { rotation } => acting(Step::Verify, *rotation),
+            Action::Connect { rotation, .. } => acting(Step::Connect, *rotation),
             Action::Write { delivery, rotation } => at_place(Step::Write, *rotation, delivery),
             Action::Revoke { rotation, token, .. } => {
                 Some(Self { step: Step::Revoke, rotation: *rotation, place: None, token: Some(token.clone()) })

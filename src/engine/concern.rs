@@ -1,12 +1,13 @@
 //! What needs a person, in words: what happened, where, what rotad does next and when, and what the person should do.
 //! Status, page and JSON all take it from here.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::apart::of_accounts;
 use super::summary::{provider_failures, troubles};
-use crate::rotation::{Adoption, Blocked, Credential, DeliveryId, Policy, Reason, TokenId, Trouble};
+use crate::rotation::{Adoption, Blocked, Credential, CredentialName, DeliveryId, Policy, Reason, TokenId, Trouble, Unconnected};
 use crate::snapshot::{
     At, Attention, FleetSummary, FreezeReason, JournalState, Label, Organization, Snapshot, Summary, label, span, until,
 };
@@ -22,6 +23,9 @@ const FLEET_UNLISTED_TOLD: jiff::SignedDuration = jiff::SignedDuration::from_min
 pub struct Concern {
     /// What it is about, in a word; absent where it is about rotad as a whole.
     pub attention: Option<Attention>,
+    /// Of which credential; absent where it is about rotad, an organization, a fleet or accounts, which `happened` names.
+    #[schemars(with = "Option<String>")]
+    pub credential: Option<CredentialName>,
     /// Where, if it is about one place.
     #[schemars(with = "Option<String>")]
     pub place: Option<DeliveryId>,
@@ -30,10 +34,25 @@ pub struct Concern {
     pub happened: String,
     /// What rotad does about it.
     pub next: String,
-    /// When it does that, or looks again.
+    /// When it does that, or looks again; absent where the moment is not known.
     pub next_at: Option<Timestamp>,
+    /// Within how many seconds it does that, where the moment is not known. Where both are absent rotad does nothing by itself,
+    /// and `next` says so.
+    pub next_within_seconds: Option<u32>,
     /// What a person should do.
     pub remedy: String,
+}
+
+impl Concern {
+    /// When rotad does what is next, as far as it does.
+    pub fn when(&self, now: Timestamp) -> Option<String> {
+        let within = |seconds: u32| now.checked_add(SignedDuration::from_secs(seconds.into())).ok();
+        match (self.next_at, self.next_within_seconds) {
+            (Some(at), _) => Some(format!("next in {}", span(at, now))),
+            (None, Some(seconds)) => Some(format!("within {}", span(within(seconds)?, now))),
+            (None, None) => None,
+        }
+    }
 }
 
 /// What of one credential needs a person, the most pressing first. `wake_at` is when its next turn is.
@@ -44,16 +63,12 @@ pub fn concerns(
     wake_at: Option<Timestamp>,
     now: Timestamp,
 ) -> Vec<Concern> {
-    let mut concerns = Vec::new();
+    let (mut concerns, name) = (Vec::new(), &policy.owner.credential);
     for attention in summary.attention(now) {
-        let about = |happened: String, next: &str, next_at: Option<Timestamp>, remedy: &str| Concern {
-            attention: Some(attention),
-            place: None,
-            since: None,
-            happened,
-            next: next.to_owned(),
-            next_at: next_at.filter(|at| *at > now),
-            remedy: remedy.to_owned(),
+        let about = |happened: String, next: &str, next_at: Option<Timestamp>, remedy: &str| {
+            let next_at = next_at.filter(|at| *at > now);
+            let told = general(None, happened, next, unless_known(next_at), remedy);
+            Concern { attention: Some(attention), credential: Some(name.clone()), next_at, ..told }
         };
         match attention {
             Attention::Blocked => concerns.extend(credential.blocked.as_ref().map(|block| Concern {
@@ -62,13 +77,21 @@ pub fn concerns(
             })),
             Attention::Undelivered => {
                 let troubles = troubles(credential, policy);
-                concerns.extend(troubles.map(|(place, trouble)| undelivered(place, trouble, now)));
+                concerns.extend(troubles.map(|(place, trouble)| undelivered(name, place, trouble, now)));
             }
             Attention::ProviderFailing => {
                 let waits = [credential.listing.wait(now), credential.issuing.wait(now)];
-                let happened = format!("MotherDuck's API failed {} times in a row", provider_failures(credential));
                 let next_at = waits.into_iter().flatten().max();
-                concerns.push(about(happened, "asks again", next_at, REMEDY_OF_PROVIDER));
+                concerns.push(match &credential.unconnected {
+                    Some(Unconnected { since, failed }) if credential.listing.failures == 0 => {
+                        let (happened, remedy) = (failed.detail.clone(), remedy_of_connection(failed.reason));
+                        Concern { since: Some(*since), ..about(happened, NEXT_OF_CONNECTION, next_at, remedy) }
+                    }
+                    _ => {
+                        let happened = format!("MotherDuck's API failed {} times in a row", provider_failures(credential));
+                        about(happened, "asks again", next_at, REMEDY_OF_PROVIDER)
+                    }
+                });
             }
             Attention::Paused => concerns.extend(credential.orders.pause(now).map(|pause| Concern {
                 since: Some(pause.since),
@@ -80,12 +103,33 @@ pub fn concerns(
             }
         }
     }
-    concerns.extend(credential.adoptions.iter().filter_map(|(token, adoption)| unadopted(token, *adoption)));
+    concerns.extend(credential.adoptions.iter().filter_map(|(token, adoption)| unadopted(name, token, *adoption)));
     concerns
 }
 
+/// The longest that rotad waits with anything: of seconds.
+const HOUR: u32 = 3_600;
+
+/// How `next` begins where there is no time for it.
+pub const NOTHING_BY_ITSELF: &str = "does nothing by itself";
+
+/// What is not of one credential's attention: at no known moment, but `within` seconds, unless rotad does nothing by itself.
+pub(super) fn general(since: Option<Timestamp>, happened: String, next: &str, within: Option<u32>, remedy: &str) -> Concern {
+    Concern {
+        attention: None,
+        credential: None,
+        place: None,
+        since,
+        happened,
+        next: next.to_owned(),
+        next_at: None,
+        next_within_seconds: within,
+        remedy: remedy.to_owned(),
+    }
+}
+
 /// An id in `adopt` that is not what its writer took it for. Nothing waits for it, so it is told last.
-fn unadopted(token: &TokenId, adoption: Adoption) -> Option<Concern> {
+fn unadopted(name: &CredentialName, token: &TokenId, adoption: Adoption) -> Option<Concern> {
     let (happened, remedy) = match adoption {
         Adoption::NotListed => (
             format!(
@@ -99,12 +143,14 @@ fn unadopted(token: &TokenId, adoption: Adoption) -> Option<Concern> {
         ),
         Adoption::Taken | Adoption::Ended => return None,
     };
-    let next = "never revokes it".to_owned();
-    Some(Concern { attention: None, place: None, since: None, happened, next, next_at: None, remedy: remedy.to_owned() })
+    let next = format!("{NOTHING_BY_ITSELF}: it never revokes it");
+    Some(Concern { credential: Some(name.clone()), ..general(None, happened, &next, None, remedy) })
 }
 
 const REMEDY_OF_PROVIDER: &str = "the last steps say why: with 401 or 403 replace the admin token, otherwise look at the network and MotherDuck's status; \
      `rotad check --online` tries it";
+const NEXT_OF_CONNECTION: &str =
+    "makes the account's first connection with another set-up token; until then no read-scaling token is issued";
 const NEXT_OF_PAUSE: &str = "issues nothing; deliveries, revocations and alerts go on";
 const REMEDY_OF_PAUSE: &str = "nothing, or `rotad resume` to end it now";
 
@@ -139,15 +185,17 @@ fn by_numbers(attention: Attention, summary: &Summary, now: Timestamp) -> (Strin
     }
 }
 
-fn undelivered(place: &DeliveryId, trouble: &Trouble, now: Timestamp) -> Concern {
+fn undelivered(name: &CredentialName, place: &DeliveryId, trouble: &Trouble, now: Timestamp) -> Concern {
+    let (happened, remedy) = (trouble.failed.detail.clone(), remedy_of_failure(trouble.failed.reason));
+    let next = if trouble.writing { "writes the same token again" } else { "reads it again" };
+    let next_at = trouble.backoff.wait(now);
+    let told = general(Some(trouble.since), happened, next, unless_known(next_at), remedy);
     Concern {
         attention: Some(Attention::Undelivered),
+        credential: Some(name.clone()),
         place: Some(place.clone()),
-        since: Some(trouble.since),
-        happened: trouble.failed.detail.clone(),
-        next: if trouble.writing { "writes the same token again" } else { "reads it again" }.to_owned(),
-        next_at: trouble.backoff.wait(now),
-        remedy: remedy_of_failure(trouble.failed.reason).to_owned(),
+        next_at,
+        ..told
     }
 }
 
@@ -162,6 +210,7 @@ fn after_block(reason: Blocked) -> &'static str {
         | Blocked::OwnedByOther
         | Blocked::ScheduledForDeletion
         | Blocked::TakeOverNeeded => "changes nothing there, and looks again",
+        Blocked::FirstConnectionNeeded => "issues nothing for it, and looks again",
     }
 }
 
@@ -178,7 +227,26 @@ pub fn remedy_of_block(reason: Blocked) -> &'static str {
         Blocked::TakeOverNeeded => "set `take_over = true` at that delivery to have its value overwritten, or deliver elsewhere",
         Blocked::UnfitToken => "compare the last steps with what MotherDuck's API says of tokens, and report it",
         Blocked::TooManyTokens => "see why old tokens are not revoked; `rotad revoke TOKEN_ID` for what nothing serves",
+        Blocked::FirstConnectionNeeded => {
+            "configure the organization's `postgres`, or connect once with a read/write token and set `connected = true`"
+        }
         Blocked::RolledBack => "find out who put it back and why; `rotad resume` overwrites it now",
+    }
+}
+
+/// What a person should do about a first connection that can't be made.
+fn remedy_of_connection(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Unreachable | Reason::TimedOut => {
+            "look at the network between rotad and the Postgres endpoint: `postgres` of the organization, names, firewalls"
+        }
+        Reason::Unsuitable | Reason::BadAnswer => {
+            "compare the organization's `postgres` and `postgres_ca_cert` with MotherDuck: something else answers there"
+        }
+        Reason::WrongRegion | Reason::WrongAccount => remedy_of_failure(reason),
+        _ => {
+            "the last steps say more; or connect once by hand with a read/write token, and set `connected = true` at the credential"
+        }
     }
 }
 
@@ -223,7 +291,8 @@ label!(
 /// What of rotad as a whole needs a person.
 pub fn general_concerns(snapshot: &Snapshot) -> Vec<Concern> {
     let general = in_general(snapshot).into_iter().map(|(_, _, concern)| concern);
-    general.chain(snapshot.fleets.iter().flat_map(|fleet| of_fleet(fleet, snapshot.taken_at))).collect()
+    let of_fleets = snapshot.fleets.iter().flat_map(|fleet| of_fleet(fleet, snapshot.taken_at));
+    general.chain(of_fleets).chain(of_accounts(&snapshot.accounts.apart)).collect()
 }
 
 /// The same with what each is about: in a word, and the organization if it is about one.
@@ -254,48 +323,54 @@ pub fn in_general(snapshot: &Snapshot) -> Vec<(General, Option<std::sync::Arc<st
     process.chain(ends).collect()
 }
 
-fn general_concern(general: General, happened: String) -> Concern {
+fn general_concern(about: General, happened: String) -> Concern {
     let by_itself = "rotates at deadlines all the same, and goes on by itself once the clocks agree";
-    let (next, remedy) = match general {
-        General::JournalUnwritable => ("tries every 10 s", "make room on its disk, or make it writable"),
+    let (next, within, remedy) = match about {
+        General::JournalUnwritable => ("tries again", Some(10), "make room on its disk, or make it writable"),
         General::NotCompared => (
             "asks again and again, and goes on by itself once there is an answer",
+            Some(HOUR),
             "look at the network and the admin token; `rotad check --online` tries them",
         ),
-        General::ClockJump | General::ClockSkew => (by_itself, "set the machine's clock"),
+        General::ClockJump | General::ClockSkew => (by_itself, Some(HOUR), "set the machine's clock"),
         General::AnotherOrganization => (
-            "looks again every 10 minutes, and goes on by itself once the known tokens show",
+            "looks again, and goes on by itself once the known tokens show",
+            Some(600),
             remedy_of_block(Blocked::AnotherOrganization),
         ),
-        General::ConfigurationRefused => {
-            ("goes on with the configuration from before", "`rotad check` says what is wrong with it; a restart would fail")
-        }
-        General::AdminTokenEnds | General::AdminTokenExpired => {
-            ("reads its place again and again", "create a new one at MotherDuck and put it in its place; no restart is needed")
-        }
+        General::ConfigurationRefused => (
+            "does nothing by itself until the file changes again: it goes on with the configuration from before",
+            None,
+            "`rotad check` says what is wrong with it; a restart would fail",
+        ),
+        General::AdminTokenEnds | General::AdminTokenExpired => (
+            "reads its place again and again",
+            Some(60),
+            "create a new one at MotherDuck and put it in its place; no restart is needed",
+        ),
     };
-    Concern {
-        attention: None,
-        place: None,
-        since: None,
-        happened,
-        next: next.to_owned(),
-        next_at: None,
-        remedy: remedy.to_owned(),
-    }
+    general(None, happened, next, within, remedy)
 }
+
+label!(
+    /// What of a fleet can need a person, the most pressing first.
+    OfFleet {
+        LettingGoRefused = "letting_go_refused",
+        Unlisted = "fleet_unlisted",
+        LeftOut = "accounts_left_out",
+    }
+);
 
 /// What of a fleet needs a person.
 pub fn of_fleet(fleet: &FleetSummary, now: Timestamp) -> Vec<Concern> {
+    in_fleet(fleet, now).into_iter().map(|(_, concern)| concern).collect()
+}
+
+/// The same with what each is, in a word.
+pub fn in_fleet(fleet: &FleetSummary, now: Timestamp) -> Vec<(OfFleet, Concern)> {
     let FleetSummary { name, accounts, missing, left_out, refused_since, may_go, listed_at, failing } = fleet;
-    let about = |since: At, happened: String, next: &str, remedy: String| Concern {
-        attention: None,
-        place: None,
-        since: since.timestamp(),
-        happened,
-        next: next.to_owned(),
-        next_at: None,
-        remedy,
+    let about = |since: At, happened: String, next: &str, within: Option<u32>, remedy: &str| {
+        general(since.timestamp(), happened, next, within, remedy)
     };
     let mut concerns = Vec::new();
     if let Some(may_go) = may_go {
@@ -305,23 +380,21 @@ pub fn of_fleet(fleet: &FleetSummary, now: Timestamp) -> Vec<Concern> {
         let remedy = format!(
             "`rotad sweep --fleet {name} --allow-gone` if they were deleted; otherwise see whom the admin token's user may see"
         );
-        concerns.push(about(*refused_since, happened, "lets go of none of them, and lists again every minute", remedy));
+        let concern = about(*refused_since, happened, "lets go of none of them, and lists again", Some(60), &remedy);
+        concerns.push((OfFleet::LettingGoRefused, concern));
     }
     let is_overdue = listed_at.timestamp().is_none_or(|at| now.duration_since(at) > FLEET_UNLISTED_TOLD);
     if let Some(reason) = failing.filter(|_| is_overdue) {
         let happened = format!("the accounts of the fleet `{name}` can't be listed (`{}`)", reason.as_str());
         let remedy = "the log says more; the admin token's user needs the privilege `member_management.view_all_members`";
-        concerns.push(about(
-            *listed_at,
-            happened,
-            "leaves the accounts as they are, and lists again every minute",
-            remedy.to_owned(),
-        ));
+        let concern = about(*listed_at, happened, "leaves the accounts as they are, and lists again", Some(60), remedy);
+        concerns.push((OfFleet::Unlisted, concern));
     }
     if *left_out > 0 {
         let happened = format!("{left_out} accounts that the pattern of the fleet `{name}` matches can't be covered");
         let remedy = "the log says why, for each; a credential of its own may have other places";
-        concerns.push(about(At::UNKNOWN, happened, "rotates nothing of theirs", remedy.to_owned()));
+        let concern = about(At::UNKNOWN, happened, "does nothing by itself: it rotates nothing of theirs", None, remedy);
+        concerns.push((OfFleet::LeftOut, concern));
     }
     concerns
 }
@@ -361,35 +434,29 @@ fn admin_token(organization: &Organization, now: Timestamp) -> Option<(General, 
 }
 
 /// A credential that uses up its own margin (`Summary::is_near_its_deadline`).
-pub fn near_deadline(summary: &Summary, wake_at: Option<Timestamp>, now: Timestamp) -> Concern {
+pub fn near_deadline(name: &CredentialName, summary: &Summary, wake_at: Option<Timestamp>, now: Timestamp) -> Concern {
     let (what, end) = match summary.margin() {
         Some((_, end)) if end == summary.deadline_at => ("the last safe moment to have rotated", end),
         _ => ("the end of the token that its places serve", summary.expires_at),
     };
-    Concern {
-        attention: None,
-        place: None,
-        since: None,
-        happened: format!("more than half of its margin is used up: {what} comes in {}", until(end, now)),
-        next: "tries at its next opportunity; from the deadline on, whatever schedule, window and limits say".to_owned(),
-        next_at: wake_at.filter(|at| *at > now),
-        remedy: "see what keeps it: `rotad status NAME` and `rotad history` say what was tried".to_owned(),
-    }
+    let happened = format!("more than half of its margin is used up: {what} comes in {}", until(end, now));
+    let next = "tries at its next opportunity; from the deadline on, whatever schedule, window and limits say";
+    let remedy = "see what keeps it: `rotad status NAME` and `rotad history` say what was tried";
+    let next_at = wake_at.filter(|at| *at > now);
+    Concern { credential: Some(name.clone()), next_at, ..general(None, happened, next, unless_known(next_at), remedy) }
 }
 
 /// What can be said without the journal's record.
-pub fn by_summary(attention: Attention, summary: &Summary, now: Timestamp) -> Concern {
+pub fn by_summary(name: &CredentialName, attention: Attention, summary: &Summary, now: Timestamp) -> Concern {
     let (happened, next, remedy) = match summary.blocked.filter(|_| attention == Attention::Blocked) {
         Some(reason) => (format!("blocked: {}", reason.as_str().replace('_', " ")), after_block(reason), remedy_of_block(reason)),
         None => by_numbers(attention, summary, now),
     };
-    Concern {
-        attention: Some(attention),
-        place: None,
-        since: None,
-        happened,
-        next: next.to_owned(),
-        next_at: None,
-        remedy: remedy.to_owned(),
-    }
+    let told = general(None, happened, next, unless_known(None), remedy);
+    Concern { attention: Some(attention), credential: Some(name.clone()), ..told }
+}
+
+/// A credential has a turn at least this often, whatever it waits for.
+fn unless_known(next_at: Option<Timestamp>) -> Option<u32> {
+    next_at.is_none().then_some(HOUR)
 }

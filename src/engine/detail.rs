@@ -230,7 +230,7 @@ impl TokenLine {
     fn learn(&mut self, entry: &Entry) {
         self.token = self.token.take().or_else(|| entry.token.clone());
         match entry.what {
-            Happened::Intended | Happened::Issued | Happened::Found | Happened::Rebuilt => {
+            Happened::Intended | Happened::SetUpIntended | Happened::Issued | Happened::Found | Happened::Rebuilt => {
                 self.created_at.get_or_insert(entry.at);
             }
             Happened::Confirmed => {

@@ -103,7 +103,7 @@ impl BlastRadius {
     pub fn recall(&mut self, history: &[HistoryLine]) {
         for line in history {
             let window = match line.entry.what {
-                Happened::Intended => &mut self.rotations,
+                Happened::Intended | Happened::SetUpIntended => &mut self.rotations,
                 Happened::RevocationIntended => &mut self.revocations,
                 _ => continue,
             };
@@ -210,7 +210,7 @@ mod tests {
         };
         let history: Vec<HistoryLine> = (0..10)
             .rev()
-            .map(|number| line(number * 1000, Happened::Intended))
+            .map(|number| line(number * 1000, if number % 2 == 0 { Happened::Intended } else { Happened::SetUpIntended }))
             .chain([line(-90_000, Happened::Intended)])
             .collect();
         let mut limits = BlastRadius::new(10, 10);

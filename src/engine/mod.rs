@@ -1,6 +1,7 @@
 //! The engine: wakes what is due, bounds the workers, and carries out what the core says.
 
 mod acting;
+mod apart;
 mod concern;
 mod detail;
 mod forecast;
@@ -18,12 +19,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::{SignedDuration, Timestamp};
 use tracing::{error, info};
 
+pub use apart::of_accounts;
 pub use concern::{
-    ADMIN_TOKEN_EXPIRY_TOLD, Concern, General, by_summary, concerns, general_concerns, in_general, near_deadline, of_fleet,
-    remedy_of_block, remedy_of_failure,
+    ADMIN_TOKEN_EXPIRY_TOLD, Concern, General, NOTHING_BY_ITSELF, OfFleet, by_summary, concerns, general_concerns, in_fleet,
+    in_general, near_deadline, of_fleet, remedy_of_block, remedy_of_failure,
 };
 pub use detail::{Delivered, Detail, PlaceLine, STEPS, StepLine, TokenEnd, TokenLine};
-pub use forecast::{Forecast, Step, forecast};
+pub use forecast::{Forecast, Step, Subject, forecast};
 pub use limits::BlastRadius;
 pub use orders::Ordered;
 pub use scheduler::{Command, Handle, Scheduler};
@@ -116,6 +118,8 @@ pub struct Engine {
     pub board: Arc<Board>,
     random: Random,
     facts: Facts,
+    /// The journal's.
+    hold: Option<SignedDuration>,
     limits: Mutex<BlastRadius>,
     standings: Mutex<Standings>,
     /// Orders of persons that the next turn of their credential takes.
@@ -140,12 +144,9 @@ impl Engine {
     pub fn new(parts: Parts) -> Self {
         let Parts { witness, journal, clock, metrics, board, limits, random } = parts;
         let identity = journal.identity();
-        let facts = Facts {
-            installation: identity.installation,
-            journal_created_at: identity.created_at,
-            process: crate::rotation::ProcessId(random()),
-            process_since: clock.now(),
-        };
+        let hold = journal.hold().map(|hold| SignedDuration::try_from(hold).unwrap_or(SignedDuration::MAX));
+        let process = crate::rotation::ProcessId(random());
+        let facts = Facts::new(identity.installation, identity.created_at, process, clock.now(), hold);
         Self {
             witness,
             journal,
@@ -154,6 +155,7 @@ impl Engine {
             board,
             random,
             facts,
+            hold,
             limits: Mutex::new(limits),
             standings: Mutex::default(),
             orders: Mutex::default(),
@@ -198,7 +200,7 @@ impl Engine {
             JournalError::Conflict(_) => {
                 error!(credential = %name, %error, "another writer is at work on this journal: stop one of the two")
             }
-            JournalError::Unwritable(_) | JournalError::Unusable(_) | JournalError::InUse(_) => {
+            JournalError::Unwritable(_) | JournalError::Unsettled(_) | JournalError::Unusable(_) | JournalError::InUse(_) => {
                 self.board.journal(JournalState::Unwritable);
                 if !self.journal_failing.swap(true, Ordering::Relaxed) {
                     error!(credential = %name, %error, "the journal can't be written: nothing is issued, delivered or revoked until it can");

@@ -15,7 +15,7 @@ use crate::clock::Freeze;
 use crate::fail_point::{self, Point};
 use crate::journal::JournalError;
 use crate::rotation::CredentialName;
-use crate::snapshot::{FreezeReason, Summary};
+use crate::snapshot::{FreezeReason, Summary, tokens_until};
 
 /// Turns at once. Each waits for the network most of its time; the API's own limit is far lower.
 const WORKERS: usize = 64;
@@ -132,7 +132,12 @@ impl Scheduler {
             after = Some(last.clone());
             for (name, row) in portion {
                 // The configuration's own name, so that there is one copy of each.
-                let Some(name) = names.get(&name).cloned() else { continue };
+                let Some(name) = names.get(&name).cloned() else {
+                    if let Some(until) = row.read_state().ok().and_then(|state| tokens_until(&state, now)) {
+                        self.engine.board.let_go(name, until);
+                    }
+                    continue;
+                };
                 let summary = row.read_state().ok().and_then(|state| {
                     let member = self.roster.member(&name)?;
                     Some(super::summarize(&state, &member.policy, member.organization, now))
@@ -160,6 +165,7 @@ impl Scheduler {
             self.engine.standings().set_size(&organization, size);
         }
         for (index, name) in names.into_iter().enumerate() {
+            self.engine.board.not_let_go(&name);
             let spread = SignedDuration::from_millis(i64::try_from(index).unwrap_or(0) * 1000 / START_PER_SECOND);
             let soon = now + spread;
             if let Some(slot) = self.slots.get_mut(&name) {
@@ -211,6 +217,9 @@ impl Scheduler {
             self.asleep.remove(&(slot.wake_at, name.clone()));
             self.ready.remove(&(slot.deadline_at, name.clone()));
             self.forget(name);
+        }
+        if let Some(until) = self.engine.board.get(name).and_then(|summary| summary.expires_at.timestamp()) {
+            self.engine.board.let_go(name.clone(), until);
         }
         self.engine.board.remove(name);
         info!(credential = %name, "no longer configured: let go, its tokens are left to expire");

@@ -92,6 +92,7 @@ pub fn phase(credential: &Credential, id: RotationId, rotation: &Rotation) -> Op
         Stage::Orphaned => TokenPhase::Orphaned,
         Stage::Unfit => TokenPhase::Unfit,
         Stage::ByHand => TokenPhase::ByHand,
+        Stage::SetUp => TokenPhase::SetUp,
         Stage::Issued { .. } if credential.current == Some(id) => TokenPhase::Current,
         Stage::Issued { .. } if credential.current > Some(id) => TokenPhase::Retiring,
         Stage::Issued { .. } => TokenPhase::Issued,
@@ -100,21 +101,19 @@ pub fn phase(credential: &Credential, id: RotationId, rotation: &Rotation) -> Op
 
 fn tokens(credential: &Credential) -> TokenCounts {
     let mut counts = TokenCounts::default();
-    for (id, rotation) in &credential.rotations {
-        let count = match phase(credential, *id, rotation) {
-            None => continue,
-            Some(TokenPhase::Lost) => &mut counts.lost,
-            Some(TokenPhase::Orphaned) => &mut counts.orphaned,
-            Some(phase @ (TokenPhase::Unfit | TokenPhase::ByHand)) => {
-                let few = if phase == TokenPhase::Unfit { &mut counts.unfit } else { &mut counts.by_hand };
-                *few = few.saturating_add(1);
-                continue;
-            }
-            Some(TokenPhase::Current) => &mut counts.current,
-            Some(TokenPhase::Retiring) => &mut counts.retiring,
-            Some(TokenPhase::Issued) => &mut counts.issued,
-        };
-        *count = count.saturating_add(1);
+    for phase in credential.rotations.iter().filter_map(|(id, rotation)| phase(credential, *id, rotation)) {
+        let many = |count: &mut u16| *count = count.saturating_add(1);
+        let few = |count: &mut u8| *count = count.saturating_add(1);
+        match phase {
+            TokenPhase::Issued => many(&mut counts.issued),
+            TokenPhase::Retiring => many(&mut counts.retiring),
+            TokenPhase::Orphaned => many(&mut counts.orphaned),
+            TokenPhase::Lost => many(&mut counts.lost),
+            TokenPhase::Current => few(&mut counts.current),
+            TokenPhase::Unfit => few(&mut counts.unfit),
+            TokenPhase::ByHand => few(&mut counts.by_hand),
+            TokenPhase::SetUp => few(&mut counts.set_up),
+        }
     }
     counts
 }
@@ -150,8 +149,8 @@ mod tests {
 
     use super::*;
     use crate::rotation::{
-        Account, Block, Blocked, Delivery, DeliveryPolicy, InstallationId, Moment, Owner, ProcessId, Schedule, Settled, Steady,
-        Token, TokenId, TokenType, Verify,
+        Account, Block, Blocked, Delivery, DeliveryPolicy, FirstConnection, InstallationId, Moment, Owner, ProcessId, Schedule,
+        Settled, Steady, Token, TokenId, TokenType, Verify,
     };
     use crate::snapshot::Board;
 
@@ -185,6 +184,8 @@ mod tests {
             deliveries: BTreeMap::from(deliveries),
             adopt: [].into(),
             used_by_rotad: false,
+            account_is_kept: false,
+            first_connection: FirstConnection::NotNeeded,
             sweep_every: SignedDuration::from_hours(1),
             tokens_max: 16,
         }
@@ -205,6 +206,7 @@ mod tests {
                 fingerprint: None,
             }),
             adopted: false,
+            set_up: false,
             missing_since: None,
             vanished: false,
             attempts: BTreeMap::new(),

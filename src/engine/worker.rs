@@ -17,12 +17,16 @@ use crate::metrics::SinkOperation;
 use crate::motherduck::Provider;
 use crate::rotation::breakage::{Breakage, broken};
 use crate::rotation::{
-    Action, Conditions, Credential, CredentialName, DeliveryId, Entry, Failed, Happened, IssueOutcome, IssueRequest, ListOutcome,
-    Moment, Policy, ReadOutcome, Reason, RevokeOutcome, Rotation, RotationId, TokenId, Turn, Verify, VerifyOutcome, WriteOutcome,
+    Account, Action, Conditions, Credential, CredentialName, DeliveryId, Entry, Failed, Happened, IssueOutcome, IssueRequest,
+    ListOutcome, Moment, Policy, ReadOutcome, Reason, RevokeOutcome, Rotation, RotationId, TokenId, TokenType, Turn, Verify,
+    VerifyOutcome, WriteOutcome,
 };
 use crate::secret::Secret;
 use crate::sinks::{Payload, Place, Question, Version};
 use crate::snapshot::Summary;
+
+/// What is told of an order where the journal went away over its recording.
+const UNSETTLED: &str = "whether it was recorded is not known: `rotad history` shows it once the journal can be read";
 
 /// The values of one credential that are in memory, since a delivery still needs them.
 pub(super) type Values = BTreeMap<RotationId, Secret>;
@@ -47,6 +51,8 @@ struct Worker<'a> {
     /// When each delivery was last read, in time since boot.
     read_at: BTreeMap<DeliveryId, SignedDuration>,
     row_version: Option<u64>,
+    /// When the last save was asked for, in time since boot: the journal was ours then.
+    saved_at: SignedDuration,
     /// The organization's changes of admin tokens when the turn's lists were asked for.
     admin_tokens: u64,
     /// An earlier name's row, until the first save has taken it over.
@@ -91,8 +97,21 @@ pub(super) async fn take_turn(engine: &Engine, name: &CredentialName, member: &M
     let places = member.places.iter().map(|place| (place.id().clone(), place.clone())).collect();
     let admin_tokens = engine.standings().changes(&member.policy.organization);
     let (versions, read_at, ordered_by) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-    let mut worker =
-        Worker { engine, name, member, places, values, versions, read_at, row_version, admin_tokens, takes_over, ordered_by };
+    let saved_at = engine.clock.boot();
+    let mut worker = Worker {
+        engine,
+        name,
+        member,
+        places,
+        values,
+        versions,
+        read_at,
+        row_version,
+        saved_at,
+        admin_tokens,
+        takes_over,
+        ordered_by,
+    };
     let now = engine.clock.now();
     let mut turn = Turn::begin(state, &member.policy, engine.facts, in_hand, now);
     if member.policy.used_by_rotad {
@@ -140,6 +159,9 @@ impl Worker<'_> {
             }
             let (before, after) = points(&action);
             fail_point::pass(before);
+            if let Err(error) = self.hold_on(&turn, &action, wake_at).await {
+                return self.engine.journal_failed(self.name, &error);
+            }
             if let Action::Wait { until } = action {
                 return self.end(&turn, until, now, conditions.frozen);
             }
@@ -172,6 +194,10 @@ impl Worker<'_> {
             Action::Verify { rotation } => {
                 let outcome = self.verify(turn, rotation).await;
                 turn.verified(rotation, outcome, self.engine.clock.now());
+            }
+            Action::Connect { rotation, organization, account } => {
+                let outcome = self.connect(rotation, &organization, &account).await;
+                turn.connected(rotation, outcome, self.engine.clock.now());
             }
             Action::Write { delivery, rotation } => {
                 let outcome = self.write(turn, &delivery, rotation).await;
@@ -240,6 +266,29 @@ impl Worker<'_> {
             Some((state, entries)) => (encode(state)?, entries),
             None => (encode(turn.credential())?, Vec::new()),
         };
+        self.record(turn, wake_at, state, entries).await
+    }
+
+    /// Where another process may have the journal by now, what was saved too long ago is saved again: that shows whose it is.
+    async fn hold_on(&mut self, turn: &Turn<'_>, action: &Action, wake_at: Timestamp) -> Result<(), JournalError> {
+        let hold = self.engine.hold;
+        if action.may_begin(self.engine.clock.boot() - self.saved_at, hold) {
+            return Ok(());
+        }
+        self.record(turn, wake_at, encode(turn.credential())?, Vec::new()).await?;
+        if action.may_begin(self.engine.clock.boot() - self.saved_at, hold) {
+            return Ok(());
+        }
+        Err(JournalError::Unwritable("a save takes longer than what it announces may wait: nothing is begun by it".to_owned()))
+    }
+
+    async fn record(
+        &mut self,
+        turn: &Turn<'_>,
+        wake_at: Timestamp,
+        state: String,
+        entries: Vec<Entry>,
+    ) -> Result<(), JournalError> {
         let save = Save {
             credential: self.name.clone(),
             expected: self.row_version,
@@ -250,8 +299,19 @@ impl Worker<'_> {
         };
         self.engine.mark_clock().await?;
         fail_point::pass(Point::BeforeSave);
-        self.row_version = Some(self.engine.journal.save(save).await?);
-        self.takes_over = None;
+        self.saved_at = self.engine.clock.boot();
+        self.row_version = match self.engine.journal.save(save).await {
+            Ok(version) => Some(version),
+            Err(error) => {
+                if matches!(error, JournalError::Unsettled(_)) {
+                    self.ordered_by.drain(..).for_each(|answer| drop(answer.send(Err(UNSETTLED.to_owned()))));
+                }
+                return Err(error);
+            }
+        };
+        if let Some((from, _)) = self.takes_over.take() {
+            self.engine.board.not_let_go(&from);
+        }
         self.ordered_by.drain(..).for_each(|answer| drop(answer.send(Ok(()))));
         self.engine.journal_works();
         self.tell(turn.credential(), &entries);
@@ -298,13 +358,7 @@ impl Worker<'_> {
     }
 
     /// Tells the organization's standing what a complete list showed of the tokens known there.
-    fn judge_organization(
-        &self,
-        turn: &Turn<'_>,
-        organization: &Arc<str>,
-        account: &crate::rotation::Account,
-        outcome: &ListOutcome,
-    ) {
+    fn judge_organization(&self, turn: &Turn<'_>, organization: &Arc<str>, account: &Account, outcome: &ListOutcome) {
         let ListOutcome::Complete(listed) = outcome else { return };
         let now = self.engine.clock.now().wall;
         let rotations = turn.credential().rotations.values().filter(|rotation| rotation.account == *account);
@@ -400,6 +454,17 @@ impl Worker<'_> {
         }
     }
 
+    /// The set-up token's value has served when this is over, however it went.
+    async fn connect(&mut self, rotation: RotationId, organization: &str, account: &Account) -> VerifyOutcome {
+        let Some(value) = self.values.remove(&rotation) else {
+            return VerifyOutcome::Failed(Failed::new(Reason::Missing, "the value is not in memory"));
+        };
+        match self.provider(organization) {
+            Ok(provider) => provider.verify_by_connecting(account, TokenType::ReadWrite, &value).await,
+            Err(failed) => VerifyOutcome::Failed(failed),
+        }
+    }
+
     async fn write(&self, turn: &Turn<'_>, delivery: &DeliveryId, rotation: RotationId) -> WriteOutcome {
         let policy = turn.policy();
         let known = turn.credential().rotations.get(&rotation);
@@ -440,7 +505,7 @@ fn points(action: &Action) -> (Point, Point) {
         Action::List { .. } => (Point::BeforeList, Point::AfterList),
         Action::Read { .. } => (Point::BeforeRead, Point::AfterRead),
         Action::Issue { .. } => (Point::BeforeIssue, Point::AfterIssue),
-        Action::Verify { .. } => (Point::BeforeVerify, Point::AfterVerify),
+        Action::Verify { .. } | Action::Connect { .. } => (Point::BeforeVerify, Point::AfterVerify),
         Action::Write { .. } => (Point::BeforeWrite, Point::AfterWrite),
         Action::Revoke { .. } => (Point::BeforeRevoke, Point::AfterRevoke),
         Action::Wait { .. } => (Point::TurnSaved, Point::TurnSaved),

@@ -34,7 +34,7 @@ pub async fn load(journal: &dyn Journal, config: &Config) -> Result<Rolls, Journ
                 Roll::default()
             })
         });
-        roll.retain(|account| block.accounts.matches(account));
+        roll.retain(|account| block.covers(account));
         rolls.insert(fleet.clone(), roll);
     }
     Ok(rolls)
@@ -64,9 +64,9 @@ pub fn complete(config: &Arc<Config>, members: &Members) -> (Arc<Config>, Vec<Le
     (Arc::new(complete), left_out)
 }
 
-/// The users that a fleet covers: service accounts that can be used and that its pattern matches.
+/// The users that a fleet covers: service accounts that can be used, and that its pattern matches and its exceptions do not.
 pub fn matching(config: &Config, fleet: &str, users: &[User]) -> Vec<Account> {
     let Some(block) = config.fleets.get(fleet) else { return Vec::new() };
     let usable = users.iter().filter(|user| user.is_usable_service());
-    usable.map(|user| user.username.clone()).filter(|account| block.accounts.matches(account)).collect()
+    usable.map(|user| user.username.clone()).filter(|account| block.covers(account)).collect()
 }

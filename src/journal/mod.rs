@@ -1,5 +1,8 @@
 //! The journal: the durable record of intents and outcomes. Never a token's value.
 
+mod location;
+pub mod postgres;
+mod queue;
 pub mod sqlite;
 
 use std::sync::Arc;
@@ -7,10 +10,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::rotation::{Credential, CredentialName, Entry, InstallationId, Moment};
 
+pub use location::Location;
+pub use postgres::{Database, Host, PostgresJournal};
 pub use sqlite::SqliteJournal;
 
 /// The fact under which the clock's mark is kept: a `Moment` as JSON.
@@ -29,7 +35,7 @@ pub struct Commit {
 pub type Observer = Arc<dyn Fn(Commit) + Send + Sync>;
 
 /// Whose life this journal is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// Minted with the journal, carried by every rotation id.
     pub installation: InstallationId,
@@ -37,7 +43,7 @@ pub struct Identity {
 }
 
 /// One credential's row.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
     /// Counts the saves; compared at every save, so that no second writer goes unnoticed.
     pub version: u64,
@@ -74,14 +80,17 @@ pub struct Save {
 }
 
 /// One line of the history: an entry and the credential that it belongs to.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HistoryLine {
     pub credential: CredentialName,
     pub entry: Entry,
 }
 
+/// What a journal that is not there means, and what to do.
+pub const NOT_RUN_YET: &str = "rotad has not run yet, start it with `rotad run`";
+
 /// A part of the history, read in portions.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page {
     /// Of one credential, or of all.
     pub credential: Option<CredentialName>,
@@ -95,7 +104,8 @@ pub struct Page {
 }
 
 /// Where a portion of the history begins; lines are numbered in the order of their recording.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum From {
     /// The oldest lines after this one, oldest first; 0 for the very first.
     After(u64),
@@ -117,12 +127,22 @@ pub enum JournalError {
     /// Nothing was recorded: disk full, read-only, I/O error. May pass.
     #[error("{0}")]
     Unwritable(String),
+    /// Whether it was recorded is not known: the journal went away over it. What it holds is the truth, once it can be read.
+    #[error("{0}")]
+    Unsettled(String),
 }
 
 /// The durable record, one transaction for each save.
 #[async_trait]
 pub trait Journal: Send + Sync {
     fn identity(&self) -> Identity;
+
+    /// How long after a save an effect that it announced may still begin, where a process can live on without its hold on the
+    /// journal: whoever has the journal next takes it that no earlier one begins anything after so long. `None` where the
+    /// hold ends with the process.
+    fn hold(&self) -> Option<Duration> {
+        None
+    }
 
     /// One credential's row, if it has one.
     async fn load(&self, credential: &CredentialName) -> Result<Option<Row>, JournalError>;

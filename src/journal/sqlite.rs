@@ -24,12 +24,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use self::error::{damaged, unusable};
 use self::lock::Lock;
 use self::schema::STEPS;
-use self::writer::{Job, Mark, PRUNE_MAX, Write, Writer};
-use super::{From, HistoryLine, Identity, Journal, JournalError, Observer, Page, Row, Save};
+use self::writer::Writer;
+use super::queue::{Mark, QUEUE_MAX, Queue, Write};
+use super::{From, HistoryLine, Identity, Journal, JournalError, NOT_RUN_YET, Observer, Page, Row, Save};
 use crate::rotation::{CredentialName, Entry, Moment};
-
-/// How many writes may wait: above it, those who ask wait for their turn to queue.
-const QUEUE_MAX: usize = 1_024;
 
 /// How long a foreign program's lock on the database (an `sqlite3` shell, a backup) is waited out.
 const BUSY_LIMIT: Duration = Duration::from_secs(5);
@@ -47,10 +45,9 @@ type Query = Box<dyn FnOnce(&Connection) + Send>;
 pub struct SqliteJournal {
     identity: Identity,
     path: PathBuf,
-    /// `None` once closed, and for a journal that was opened for reading only.
-    writes: Mutex<Option<mpsc::Sender<Job>>>,
+    queue: Queue,
+    /// `None` once closed.
     queries: Mutex<Option<mpsc::Sender<Query>>>,
-    read_only: bool,
     mark: Mark,
     /// Ends when both threads have ended.
     ended: watch::Receiver<()>,
@@ -75,10 +72,10 @@ impl SqliteJournal {
         let reader = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
 
         let mark = Mark::default();
-        let (writes, jobs) = mpsc::channel(QUEUE_MAX);
+        let (queue, jobs) = Queue::begin(format!("`{}`", path.display()));
         let (alive, ended) = watch::channel(());
         let alive = Arc::new(alive);
-        let writer = Writer { connection, lock: Arc::clone(&lock), path: path.clone(), mark: Arc::clone(&mark), observer };
+        let writer = Writer { connection, lock: Arc::clone(&lock), path: path.clone(), mark: mark.clone(), observer };
         writer.prove_writable()?;
         // The lock goes last: it must outlive both connections.
         let held = (Arc::clone(&lock), Arc::clone(&alive));
@@ -94,9 +91,8 @@ impl SqliteJournal {
         Ok(Self {
             identity,
             path,
-            writes: Mutex::new(Some(writes)),
+            queue,
             queries: Mutex::new(Some(queries)),
-            read_only: false,
             mark,
             ended,
             threads: Mutex::new(vec![writing, reading]),
@@ -108,9 +104,19 @@ impl SqliteJournal {
     /// # Errors
     /// `Unusable` if it is not there, not readable, or not a journal that this version knows.
     pub fn open_read_only(path: &Path) -> Result<Self, JournalError> {
+        let what = if path.exists() { "is empty" } else { "does not exist" };
+        let absent = || JournalError::Unusable(format!("journal `{}` {what}: {NOT_RUN_YET}", path.display()));
+        Self::look(path)?.ok_or_else(absent)
+    }
+
+    /// The same; `None` where rotad has not run yet, or has only just begun its file.
+    ///
+    /// # Errors
+    /// `Unusable` if it is not readable, or not a journal that this version knows.
+    pub fn look(path: &Path) -> Result<Option<Self>, JournalError> {
         let path = locate(path)?;
         if !path.exists() {
-            return Err(JournalError::Unusable(format!("journal `{}` does not exist: rotad has not run yet", path.display())));
+            return Ok(None);
         }
         let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
         match schema::look(&connection, &path, STEPS)? {
@@ -121,31 +127,20 @@ impl SqliteJournal {
                     path.display()
                 )));
             }
-            schema::Found::Empty => {
-                return Err(JournalError::Unusable(format!("journal `{}` is empty: rotad has not run yet", path.display())));
-            }
+            schema::Found::Empty => return Ok(None),
         }
         let identity = schema::identity(&connection, &path)?;
         let (alive, ended) = watch::channel(());
         let (queries, reading) = spawn_reader(connection, &path, None, Arc::new(alive))?;
-        Ok(Self {
+        Ok(Some(Self {
             identity,
+            queue: Queue::read_only(format!("`{}`", path.display())),
             path,
-            writes: Mutex::new(None),
             queries: Mutex::new(Some(queries)),
-            read_only: true,
             mark: Mark::default(),
             ended,
             threads: Mutex::new(vec![reading]),
-        })
-    }
-
-    async fn write(&self, write: Write) -> Result<u64, JournalError> {
-        let Some(writes) = lock(&self.writes).clone() else { return Err(self.closed()) };
-        let (reply, answer) = oneshot::channel();
-        writes.send(Job { write, reply }).await.map_err(|_| self.closed())?;
-        drop(writes);
-        answer.await.map_err(|_| self.closed())?
+        }))
     }
 
     /// Runs a query on the reading thread.
@@ -153,20 +148,15 @@ impl SqliteJournal {
         &self,
         query: impl FnOnce(&Connection, &Path) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<T, JournalError> {
-        let Some(queries) = lock(&self.queries).clone() else { return Err(self.closed()) };
+        let Some(queries) = lock(&self.queries).clone() else { return Err(self.queue.closed()) };
         let (reply, answer) = oneshot::channel();
         let path = self.path.clone();
         let job: Query = Box::new(move |connection| {
             let _ = reply.send(query(connection, &path));
         });
-        queries.send(job).await.map_err(|_| self.closed())?;
+        queries.send(job).await.map_err(|_| self.queue.closed())?;
         drop(queries);
-        answer.await.map_err(|_| self.closed())?
-    }
-
-    fn closed(&self) -> JournalError {
-        let state = if self.read_only { "was opened for reading only" } else { "is closed" };
-        JournalError::Unwritable(format!("journal `{}` {state}", self.path.display()))
+        answer.await.map_err(|_| self.queue.closed())?
     }
 }
 
@@ -195,7 +185,7 @@ impl Journal for SqliteJournal {
     }
 
     async fn save(&self, save: Save) -> Result<u64, JournalError> {
-        self.write(Write::Save(save)).await
+        self.queue.write(Write::Save(save)).await
     }
 
     async fn fact(&self, name: &str) -> Result<Option<String>, JournalError> {
@@ -210,36 +200,28 @@ impl Journal for SqliteJournal {
     }
 
     async fn set_fact(&self, name: &str, value: String) -> Result<(), JournalError> {
-        self.write(Write::SetFact { name: name.to_owned(), value }).await.map(|_| ())
+        self.queue.write(Write::SetFact { name: name.to_owned(), value }).await.map(|_| ())
     }
 
     async fn history_page(&self, page: Page) -> Result<Vec<(u64, HistoryLine)>, JournalError> {
         self.read(move |connection, path| load_history(connection, path, &page)).await
     }
 
-    /// Prunes in portions, with room for saves between them.
     async fn prune_history(&self, before: Timestamp) -> Result<u64, JournalError> {
-        let mut removed = 0;
-        loop {
-            let portion = self.write(Write::Prune { before }).await?;
-            removed += portion;
-            if portion < PRUNE_MAX {
-                return Ok(removed);
-            }
-        }
+        self.queue.prune(before).await
     }
 
     async fn probe(&self) -> Result<(), JournalError> {
-        self.write(Write::Probe).await.map(|_| ())
+        self.queue.write(Write::Probe).await.map(|_| ())
     }
 
     async fn mark_clock(&self, now: Moment) -> Result<(), JournalError> {
-        *lock(&self.mark) = Some(now);
+        self.mark.set(now);
         Ok(())
     }
 
     async fn close(&self) {
-        drop(lock(&self.writes).take());
+        self.queue.close();
         drop(lock(&self.queries).take());
         let mut ended = self.ended.clone();
         while ended.changed().await.is_ok() {}
@@ -249,7 +231,7 @@ impl Journal for SqliteJournal {
 impl Drop for SqliteJournal {
     /// Waits for what was asked for before, some commits at most, so that a journal that was dropped can be opened again.
     fn drop(&mut self) {
-        drop(lock(&self.writes).take());
+        self.queue.close();
         drop(lock(&self.queries).take());
         for thread in lock(&self.threads).drain(..) {
             let _ = thread.join();
@@ -272,7 +254,11 @@ fn locate(path: &Path) -> Result<PathBuf, JournalError> {
     let refuse = |text: String| Err(JournalError::Unusable(text));
     if let Ok(found) = std::fs::canonicalize(path) {
         let is_file = found.metadata().is_ok_and(|metadata| metadata.is_file());
-        return if is_file { Ok(found) } else { refuse(format!("journal `{}` is not a regular file", path.display())) };
+        return if is_file {
+            Ok(found)
+        } else {
+            refuse(format!("journal `{}` is not a regular file: give `journal.url` the path of one", path.display()))
+        };
     }
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return refuse(format!("journal `{}` is not a path of a file", path.display()));

@@ -113,6 +113,10 @@ catalogue! {
         "1 while no account of the fleet is let go since too many are gone at once, otherwise 0.";
     FLEET_LIST_LAST_SUCCESS = Gauge "rotad_fleet_list_last_success_timestamp_seconds" ["fleet"]
         "When the fleet's accounts were last listed completely, in seconds since 1970.";
+    ACCOUNTS = Gauge "rotad_accounts" ["state"]
+        "Accounts of the configuration by how they were found.";
+    ACCOUNTS_FAILING = Gauge "rotad_accounts_failing" []
+        "Accounts of the configuration whose last look or change failed.";
     SWEEP_LAST_SUCCESS = Gauge "rotad_sweep_last_success_timestamp_seconds" ["organization"]
         "Since when every credential was swept with success, in seconds since 1970; absent while one never was.";
     SCHEDULER_HEARTBEAT = Gauge "rotad_scheduler_heartbeat_timestamp_seconds" []

@@ -31,6 +31,8 @@ label!(
     Step {
         Issue = "issue",
         Verify = "verify",
+        /// An account's first connection.
+        Connect = "connect",
         List = "list",
         Read = "read",
         Write = "write",
@@ -289,6 +291,7 @@ fn failed_step(what: Happened) -> Option<Step> {
     match what {
         Happened::IssueRefused | Happened::Lost | Happened::Unfit => Some(Step::Issue),
         Happened::VerifyFailed => Some(Step::Verify),
+        Happened::ConnectFailed => Some(Step::Connect),
         Happened::ListFailed => Some(Step::List),
         Happened::ReadFailed => Some(Step::Read),
         Happened::WriteRefused | Happened::WriteConflict | Happened::WriteUnknown => Some(Step::Write),

@@ -121,6 +121,8 @@ fn totals(text: &mut String, snapshot: &Snapshot) {
     by_fleet(text, &catalogue::FLEET_ACCOUNTS_MISSING, snapshot, |fleet| Some(fleet.missing.to_string()));
     by_fleet(text, &catalogue::FLEET_LETTING_GO_REFUSED, snapshot, |fleet| Some(flag(fleet.may_go.is_some()).to_string()));
     by_fleet(text, &catalogue::FLEET_LIST_LAST_SUCCESS, snapshot, |fleet| Some(in_seconds(fleet.listed_at.millis()?)));
+    tally(text, &catalogue::ACCOUNTS, &snapshot.accounts.states);
+    count(text, &catalogue::ACCOUNTS_FAILING, snapshot.accounts.failing);
     by_organization(text, &catalogue::SWEEP_LAST_SUCCESS, snapshot, |organization| organization.last_sweep_at);
     moment(text, &catalogue::SCHEDULER_HEARTBEAT, snapshot.heartbeat_at);
     count(text, &catalogue::CONFIG_LAST_RELOAD_SUCCESSFUL, flag(snapshot.last_reload_successful));

@@ -17,7 +17,7 @@ use crate::json::Object;
 use crate::rotation::{Account, Failed, Reason};
 
 /// The most Ducklings of a flock (documented; a plan may allow fewer).
-const FLOCK_MAX: u32 = 64;
+pub const FLOCK_MAX: u32 = 64;
 /// A cooldown's seconds (documented).
 const COOLDOWN: std::ops::RangeInclusive<u32> = 60..=86_400;
 /// A name's characters: documented, and at least three by what the API was seen to check.
@@ -53,9 +53,9 @@ pub enum Size {
 }
 
 impl Size {
-    const ALL: [Self; 5] = [Self::Pulse, Self::Standard, Self::Jumbo, Self::Mega, Self::Giga];
+    pub const ALL: [Self; 5] = [Self::Pulse, Self::Standard, Self::Jumbo, Self::Mega, Self::Giga];
 
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pulse => "pulse",
             Self::Standard => "standard",
@@ -85,6 +85,32 @@ pub struct ReadWrite {
     pub cooldown: Option<u32>,
 }
 
+impl ReadWrite {
+    /// As `Ducklings::check`.
+    ///
+    /// # Errors
+    /// What would be right.
+    pub fn check(&self) -> Result<(), String> {
+        check(self.size, self.cooldown)
+    }
+
+    fn holds(&self, asked: &Self) -> bool {
+        self.size == asked.size && cooldown_holds(self.cooldown, asked.cooldown)
+    }
+}
+
+fn check(size: Size, cooldown: Option<u32>) -> Result<(), String> {
+    match cooldown {
+        Some(_) if size == Size::Pulse => Err("`pulse` takes no cooldown".to_owned()),
+        Some(seconds) if !COOLDOWN.contains(&seconds) => Err("a cooldown is one minute to one day".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+fn cooldown_holds(found: Option<u32>, asked: Option<u32>) -> bool {
+    asked.is_none() || asked == found
+}
+
 /// The compute of an account's read-scaling tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadScaling {
@@ -94,6 +120,24 @@ pub struct ReadScaling {
     /// As of [`ReadWrite`].
     #[serde(rename = "cooldown_seconds", default, skip_serializing_if = "Option::is_none")]
     pub cooldown: Option<u32>,
+}
+
+impl ReadScaling {
+    /// As `Ducklings::check`.
+    ///
+    /// # Errors
+    /// What would be right.
+    pub fn check(&self) -> Result<(), String> {
+        check(self.size, self.cooldown)?;
+        if self.flock_size > FLOCK_MAX {
+            return Err(format!("a flock has 0 to {FLOCK_MAX} Ducklings"));
+        }
+        Ok(())
+    }
+
+    fn holds(&self, asked: &Self) -> bool {
+        self.size == asked.size && self.flock_size == asked.flock_size && cooldown_holds(self.cooldown, asked.cooldown)
+    }
 }
 
 /// Both halves: the API replaces them together.
@@ -109,39 +153,68 @@ impl Ducklings {
     /// # Errors
     /// What would be right.
     pub fn check(&self) -> Result<(), String> {
-        let Self { read_write, read_scaling } = self;
-        for (size, cooldown) in [(read_write.size, read_write.cooldown), (read_scaling.size, read_scaling.cooldown)] {
-            match cooldown {
-                Some(_) if size == Size::Pulse => return Err("`pulse` takes no cooldown".to_owned()),
-                Some(seconds) if !COOLDOWN.contains(&seconds) => return Err("a cooldown is one minute to one day".to_owned()),
-                _ => {}
-            }
-        }
-        if read_scaling.flock_size > FLOCK_MAX {
-            return Err(format!("a flock has 0 to {FLOCK_MAX} Ducklings"));
-        }
-        Ok(())
+        self.read_write.check()?;
+        self.read_scaling.check()
     }
 
     /// Whether these are what `asked` asks for: a cooldown that it leaves out may be any.
     pub fn hold(&self, asked: &Self) -> bool {
-        let cooldown = |found: Option<u32>, asked: Option<u32>| asked.is_none() || asked == found;
-        self.read_write.size == asked.read_write.size
-            && self.read_scaling.size == asked.read_scaling.size
-            && self.read_scaling.flock_size == asked.read_scaling.flock_size
-            && cooldown(self.read_write.cooldown, asked.read_write.cooldown)
-            && cooldown(self.read_scaling.cooldown, asked.read_scaling.cooldown)
+        self.read_write.holds(&asked.read_write) && self.read_scaling.holds(&asked.read_scaling)
+    }
+}
+
+/// What is asked for of an account's Ducklings: a half that is left out may be any, and so may its cooldown.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Wanted {
+    pub read_write: Option<ReadWrite>,
+    pub read_scaling: Option<ReadScaling>,
+}
+
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let halves = [self.read_write.as_ref().map(ToString::to_string), self.read_scaling.as_ref().map(ToString::to_string)];
+        f.write_str(&halves.into_iter().flatten().collect::<Vec<_>>().join("; "))
+    }
+}
+
+impl Wanted {
+    /// What to replace these Ducklings with, both halves; `None` if they are as asked. A half that is as asked is sent as
+    /// it was found, so that a cooldown that nobody asked for stays.
+    pub fn instead_of(&self, found: &Ducklings) -> Option<Ducklings> {
+        let read_write = self.read_write.as_ref().filter(|asked| !found.read_write.holds(asked));
+        let read_scaling = self.read_scaling.as_ref().filter(|asked| !found.read_scaling.holds(asked));
+        if read_write.is_none() && read_scaling.is_none() {
+            return None;
+        }
+        Some(Ducklings {
+            read_write: read_write.unwrap_or(&found.read_write).clone(),
+            read_scaling: read_scaling.unwrap_or(&found.read_scaling).clone(),
+        })
     }
 }
 
 impl fmt::Display for Ducklings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { read_write, read_scaling } = self;
-        let cooldown = |seconds: Option<u32>| seconds.map(|seconds| format!(", cooldown {seconds} s")).unwrap_or_default();
-        write!(f, "read/write {}{}; ", read_write.size.as_str(), cooldown(read_write.cooldown))?;
-        let (size, flock) = (read_scaling.size.as_str(), read_scaling.flock_size);
-        write!(f, "read scaling {size}, flock of {flock}{}", cooldown(read_scaling.cooldown))
+        write!(f, "{}; {}", self.read_write, self.read_scaling)
     }
+}
+
+impl fmt::Display for ReadWrite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "read/write {}", self.size.as_str())?;
+        write_cooldown(f, self.cooldown)
+    }
+}
+
+impl fmt::Display for ReadScaling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "read scaling {}, flock of {}", self.size.as_str(), self.flock_size)?;
+        write_cooldown(f, self.cooldown)
+    }
+}
+
+fn write_cooldown(f: &mut fmt::Formatter<'_>, cooldown: Option<u32>) -> fmt::Result {
+    cooldown.map_or(Ok(()), |seconds| write!(f, ", cooldown {seconds} s"))
 }
 
 /// An account with Ducklings that run.
@@ -333,6 +406,21 @@ mod tests {
         assert!(wrong(ducklings(Size::Mega, None, 65)).contains("64"));
         assert_eq!("mega".parse::<Size>(), Ok(Size::Mega));
         assert!("large".parse::<Size>().unwrap_err().contains("pulse, standard"));
+    }
+
+    #[test]
+    fn a_half_that_is_as_asked_or_not_asked_for_is_sent_as_it_was_found() {
+        let found = ducklings(Size::Standard, Some(900), 4);
+        let Ducklings { read_write, read_scaling } = ducklings(Size::Jumbo, None, 8);
+        assert_eq!(Wanted::default().instead_of(&found), None);
+        let nothing_new = Wanted { read_write: Some(ReadWrite { size: Size::Standard, cooldown: None }), read_scaling: None };
+        assert_eq!(nothing_new.instead_of(&found), None);
+        let scaled = Wanted { read_scaling: Some(read_scaling.clone()), ..nothing_new };
+        let sent = Ducklings { read_scaling: read_scaling.clone(), ..found.clone() };
+        assert_eq!(scaled.instead_of(&found), Some(sent.clone()));
+        assert_eq!(scaled.instead_of(&sent), None);
+        let both = Wanted { read_write: Some(read_write.clone()), read_scaling: Some(read_scaling.clone()) };
+        assert_eq!(both.instead_of(&found), Some(Ducklings { read_write, read_scaling }));
     }
 
     #[test]

@@ -228,7 +228,7 @@ fn admitted(asked: Asked<'_>, answer: &Answer, bearer: &Secret) -> VerifyOutcome
 /// The failure that an answer other than a success tells of, with what to do about it.
 pub(super) fn refusal(asked: Asked<'_>, answer: &Answer, bearer: &Secret) -> Failed {
     let error = api_error(answer);
-    let said = error.words(bearer);
+    let said = error.words(&[bearer]);
     let organization = asked.organization;
     let (reason, hint) = match answer.status {
         300..=399 => (Reason::NoRoute, "; a redirect is not followed with a token: correct `api_url`".to_owned()),
@@ -263,7 +263,7 @@ pub(super) fn refusal(asked: Asked<'_>, answer: &Answer, bearer: &Secret) -> Fai
 
 /// The error body (documented), as far as it can be read.
 #[derive(Debug, Default, Deserialize)]
-struct ApiError {
+pub(super) struct ApiError {
     #[serde(default, deserialize_with = "text_or_none")]
     message: Option<String>,
     #[serde(default, deserialize_with = "text_or_none")]
@@ -287,19 +287,19 @@ fn issues_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Issu
 }
 
 impl ApiError {
-    /// ` `CODE` (message: issue)`, as much of it as there is.
-    fn words(&self, bearer: &Secret) -> String {
-        let code = self.code.as_deref().map(|code| format!(" `{}`", presentable(code, 32, &[bearer]))).unwrap_or_default();
+    /// ` `CODE` (message: issue)`, as much of it as there is, without the secrets that were `sent`.
+    pub(super) fn words(&self, sent: &[&Secret]) -> String {
+        let code = self.code.as_deref().map(|code| format!(" `{}`", presentable(code, 32, sent))).unwrap_or_default();
         let issue = self.issues.first().map(|issue| issue.message.as_str());
         let message = match (self.message.as_deref(), issue) {
             (Some(message), Some(issue)) => format!("{message}: {issue}"),
             (one, other) => one.or(other).unwrap_or_default().to_owned(),
         };
-        if message.is_empty() { code } else { format!("{code} ({})", presentable(&message, 90, &[bearer])) }
+        if message.is_empty() { code } else { format!("{code} ({})", presentable(&message, 90, sent)) }
     }
 }
 
-fn api_error(answer: &Answer) -> ApiError {
+pub(super) fn api_error(answer: &Answer) -> ApiError {
     if answer.status < 400 {
         return ApiError::default();
     }

@@ -19,6 +19,7 @@ use super::claims;
 use super::limiter::{Limiter, Limits, Line};
 use super::observer::{Code, Observer, Operation};
 use super::wire::{Endpoint, Refused, Unproven, Wire};
+use crate::cause::innermost;
 use crate::clock::Clock;
 use crate::rotation::{
     Account, Failed, Fingerprint, IssueOutcome, IssueRequest, ListOutcome, Reason, RevokeOutcome, TokenId, TokenType,
@@ -188,6 +189,11 @@ impl Client {
         })
     }
 
+    /// Whether the Postgres endpoint answers over TLS; `None` where none is configured.
+    pub async fn greet_endpoint(&self) -> Option<Result<(), Failed>> {
+        Some(self.wire()?.greet().await)
+    }
+
     /// One request as it is and its answer as it came, with the admin token that it was made with: for an inquiry.
     /// Without `bearer` it is the admin's; `id` is a token's, or empty.
     pub(super) async fn plainly(
@@ -314,23 +320,23 @@ impl Client {
         id: fn(&T) -> &str,
     ) -> Result<Vec<T>, Failed> {
         let (mut items, mut ids, mut cursors) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
-        let mut cursor: Option<String> = None;
+        let (mut cursor, mut total): (Option<String>, u64) = (None, 0);
         for _ in 0..PAGES_MAX {
             let query = cursor.as_deref().map(|cursor| format!("?page_token={}", percent_encode(cursor))).unwrap_or_default();
             let request = Request { asked, method: Method::GET, url: format!("{url}{query}"), body: None };
             let (answer, bearer) = self.ask_for_page(&request).await?;
             let page = read(asked, &answer, &bearer)?;
+            // Pages that disagree, or the last that says nothing: the most that any of them said.
+            total = total.max(page.total.unwrap_or(0));
             answer::join(&mut items, &mut ids, page.items, id);
             let Some(next) = page.next else {
                 // Fewer than it says: a page is missing, and what is on it would seem to be gone.
                 let found = items.len() as u64;
-                return match page.total.filter(|total| found < *total) {
-                    None => Ok(items),
-                    Some(total) => {
-                        let what = format!("the list has {found} entries and says that there are {total}, so it is not whole");
-                        Err(asked.failed(Reason::BadAnswer, &what))
-                    }
-                };
+                if found < total {
+                    let what = format!("the list has {found} entries and says that there are {total}, so it is not whole");
+                    return Err(asked.failed(Reason::BadAnswer, &what));
+                }
+                return Ok(items);
             };
             if !cursors.insert(next.clone()) {
                 return Err(asked.failed(Reason::BadAnswer, "the list's pages lead in a circle, so it can't be read whole"));
@@ -541,7 +547,7 @@ fn authorization(bearer: &Secret) -> Result<HeaderValue, Failed> {
 /// Why there is no answer. Only a failure to connect is sure to have sent nothing: a reset can come
 /// after the request was read, and a connection that broke may have carried it.
 fn unanswered(asked: Asked<'_>, error: &reqwest::Error) -> Unanswered {
-    let cause = root_cause(error);
+    let cause: String = innermost(error).to_string().chars().take(120).collect();
     if error.is_builder() {
         return Unanswered { sent: false, failed: asked.failed(Reason::NoRoute, "the address can't be used; correct `api_url`") };
     }
@@ -560,15 +566,6 @@ fn unanswered(asked: Asked<'_>, error: &reqwest::Error) -> Unanswered {
         sent: true,
         failed: asked.failed(Reason::BadAnswer, &format!("the connection broke before an answer came ({cause})")),
     }
-}
-
-/// The innermost message: the outer ones repeat the URL.
-fn root_cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string().chars().take(120).collect()
 }
 
 fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<jiff::SignedDuration> {

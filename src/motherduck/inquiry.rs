@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::answer::Answer;
+use super::answer::{Answer, api_error};
 use super::client::Client;
 use super::observer::Operation;
 use super::{Provider, claims};
@@ -26,8 +26,6 @@ const LIST_MAX: Duration = Duration::from_secs(10);
 /// How long after its expiry a token may stay in lists before that is told.
 const EXPIRY_MAX: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(250);
-/// What is shown of somebody else's text.
-const SAID_MAX: usize = 120;
 /// An id that no token has.
 const NO_ID: &str = "00000000-0000-4000-8000-000000000000";
 
@@ -281,19 +279,25 @@ impl<'c> Inquiry<'c> {
 
     /// At the Postgres endpoint, where one is configured.
     async fn connections(&mut self) -> Result<(), Failed> {
-        let question = "What does the Postgres endpoint say, and does a session survive its token?";
-        let rotad = "promises nothing of open sessions; `verify = \"connect\"` gives a token up only if the API refuses it too";
+        let question = "What does the Postgres endpoint say, does a session survive its token, and is a first connection needed?";
+        let rotad = "promises nothing of open sessions; `verify = \"connect\"` gives a read/write token up only if the API refuses it too; \
+             connects to an account once before its first read-scaling token, and takes the endpoint for enough";
         let Some(wire) = self.client.wire() else {
             self.tell(question, rotad, vec!["the organization has no `postgres`, so it was not asked".to_owned()]);
             return Ok(());
         };
         let mut found = Vec::new();
+        // First, as it may be the account's first connection that comes after it.
+        let fields = json!({ "name": self.name(), "ttl": TTL, "token_type": "read_scaling" });
+        let scaling = self.create(fields, None).await?.1;
+        found.extend(self.as_scaling("before this probe connected with a read/write one", scaling.as_ref()).await);
         let Some(made) = self.plain_token().await? else { return Ok(()) };
         let wrong = Secret::new("not-a-token".to_owned());
         for (what, value) in [("a live token", &made.value), ("what is no token", &wrong)] {
             let outcome = self.client.verify_by_connecting(self.account, TokenType::ReadWrite, value).await;
             found.push(format!("{what}: {}", verified(&outcome)));
         }
+        found.extend(self.as_scaling("after it", scaling.as_ref()).await);
         match wire.hold(self.account, &made.value).await {
             Err(failed) => found.push(format!("no session could be held open: {failed}")),
             Ok(mut held) => {
@@ -312,6 +316,12 @@ impl<'c> Inquiry<'c> {
         found.push(format!("the revoked token: {}", verified(&outcome)));
         self.tell(question, rotad, found);
         Ok(())
+    }
+
+    /// Whether a read-scaling token works at this moment.
+    async fn as_scaling(&self, when: &str, made: Option<&Made>) -> Option<String> {
+        let outcome = self.client.verify_by_connecting(self.account, TokenType::ReadScaling, &made?.value).await;
+        Some(format!("a read-scaling token {when}: {}", verified(&outcome)))
     }
 
     async fn revocation(&mut self, first: &Made) -> Result<(), Failed> {
@@ -409,14 +419,7 @@ fn verified(outcome: &VerifyOutcome) -> String {
 /// Status, code and message of an answer.
 fn told(answer: &Answer, known: &[Option<&Secret>]) -> String {
     let known: Vec<&Secret> = known.iter().flatten().copied().collect();
-    let body = read(answer);
-    let part = |key: &str| {
-        let text = body.get(key).and_then(Value::as_str).filter(|_| answer.status >= 400)?;
-        Some(presentable(text, SAID_MAX, &known))
-    };
-    let code = part("code").map(|code| format!(" `{code}`")).unwrap_or_default();
-    let message = part("message").map(|message| format!(" ({message})")).unwrap_or_default();
-    format!("{}{code}{message}", answer.status)
+    format!("{}{}", answer.status, api_error(answer).words(&known))
 }
 
 /// The body's fields; none where it is no object.

@@ -19,7 +19,7 @@ use crate::rotation::{
 };
 use crate::secret::Secret;
 
-pub use accounts::{AccountOutcome, Ducklings, ReadScaling, ReadWrite, Running, Size, new_account};
+pub use accounts::{AccountOutcome, Ducklings, FLOCK_MAX, ReadScaling, ReadWrite, Running, Size, Wanted, new_account};
 pub use admin_token::{AdminSource, TokenPlace};
 pub use answer::User;
 pub use client::{Client, Options, Probe, TimeLimits};

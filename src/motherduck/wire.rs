@@ -5,13 +5,9 @@
 //! an internal function, ends in `.rw` or `.rs.N` and so shows the token's type. How a bad token is refused is not
 //! known but for texts that DuckDB's clients get.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_postgres::config::SslMode;
@@ -20,6 +16,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::client::TimeLimits;
+use crate::postgres::{self, SAID_MAX};
 use crate::rotation::{Account, Failed, Reason, TokenType, VerifyOutcome};
 use crate::secret::{Secret, presentable};
 
@@ -27,8 +24,6 @@ use crate::secret::{Secret, presentable};
 const DATABASE: &str = "md:";
 /// How long a server may take to see that we say goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
-/// What is shown of somebody else's text.
-const SAID_MAX: usize = 120;
 
 /// Where an organization's Postgres endpoint is, and whom it is trusted by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,12 +97,8 @@ impl Wire {
     /// # Errors
     /// The CA file can't be used, or the system has no certificates.
     pub fn new(endpoint: Endpoint, limits: TimeLimits) -> Result<Self, Failed> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| Failed::new(Reason::Unsuitable, format!("no TLS for `{endpoint}`: {error}")))?
-            .with_root_certificates(roots(endpoint.ca_cert.as_deref())?)
-            .with_no_client_auth();
+        let config = postgres::verified_tls(endpoint.ca_cert.as_deref(), "`postgres`", "postgres_ca_cert");
+        let config = config.map_err(|what| Failed::new(Reason::Unsuitable, what))?;
         Ok(Self { endpoint, tls: MakeRustlsConnect::new(config), limits })
     }
 
@@ -133,6 +124,30 @@ impl Wire {
         // It ends by itself when the client is dropped.
         tokio::spawn(async move { drop(connection.await) });
         Ok(Held { client, limit: self.limits.read })
+    }
+
+    /// Whether something that speaks PostgreSQL answers over TLS, with a certificate that is trusted. No token is sent: the
+    /// endpoint asks for a password, and gets none.
+    ///
+    /// # Errors
+    /// Why it can't be used.
+    pub async fn greet(&self) -> Result<(), Failed> {
+        let unusable = |reason, what: &str| Failed::new(reason, format!("the Postgres endpoint `{}`: {what}", self.endpoint));
+        let greeting = async {
+            let stream = TcpStream::connect((self.endpoint.host.as_str(), self.endpoint.port));
+            let stream = stream.await.map_err(|error| unusable(Reason::Unreachable, &format!("no connection ({error})")))?;
+            let tls = MakeTlsConnect::<TcpStream>::make_tls_connect(&mut self.tls.clone(), &self.endpoint.host);
+            let tls = tls.map_err(|error| unusable(Reason::Unreachable, &error.to_string()))?;
+            let mut config = tokio_postgres::Config::new();
+            // Any user name is taken there (observed).
+            config.user("rotad").dbname(DATABASE).ssl_mode(SslMode::Require);
+            let Err(error) = config.connect_raw(stream, tls).await else { return Ok(()) };
+            // It said no, or asked for the password: both come over TLS alone.
+            let answered = error.as_db_error().is_some() || error.to_string().starts_with("invalid configuration");
+            if answered { Ok(()) } else { Err(unusable(Reason::BadAnswer, &explained(&error, &[]))) }
+        };
+        let in_time = timeout(self.limits.connect, greeting).await;
+        in_time.unwrap_or_else(|_| Err(unusable(Reason::TimedOut, "no answer within the time limit")))
     }
 
     async fn connect(&self, account: &Account, value: &Secret) -> Result<(Client, Connection), Unproven> {
@@ -175,7 +190,7 @@ impl Wire {
         // The token was let in: what goes wrong from here on does not speak against it.
         let failed = |error: &tokio_postgres::Error| {
             Unproven::Unanswered(
-                self.failed(Reason::BadAnswer, &format!("`SELECT current_user` failed: {}", cause(error, value))),
+                self.failed(Reason::BadAnswer, &format!("`SELECT current_user` failed: {}", postgres::cause(error, &[value]))),
             )
         };
         let user = first_text(&user.map_err(|error| failed(&error))?);
@@ -197,13 +212,7 @@ impl Wire {
             // The library tells what failed by its words alone. Without TLS nothing of ours was sent.
             let no_tls = error.to_string().starts_with("error performing TLS handshake");
             let reason = if no_tls { Reason::Unreachable } else { Reason::BadAnswer };
-            let cause = cause(error, value);
-            let hint = if cause.contains("certificate") {
-                "; is `postgres_ca_cert` the authority that signed it, and `postgres` the name that it is for?"
-            } else {
-                ""
-            };
-            return Unproven::Unanswered(self.failed(reason, &format!("{cause}{hint}")));
+            return Unproven::Unanswered(self.failed(reason, &explained(error, &[value])));
         };
         let text = presentable(said.message(), SAID_MAX, &[value]);
         let what = format!("it answered `{text}` ({})", said.code().code());
@@ -242,34 +251,6 @@ impl Wire {
     }
 }
 
-/// The authorities that are trusted: those of the file alone, or the system's.
-fn roots(ca_cert: Option<&Path>) -> Result<RootCertStore, Failed> {
-    let mut roots = RootCertStore::empty();
-    match ca_cert {
-        Some(path) => {
-            let wrong = |error: &dyn std::fmt::Display| {
-                let shown = path.display();
-                Failed::new(Reason::Unsuitable, format!("`postgres_ca_cert` `{shown}` can't be used: {error}"))
-            };
-            for certificate in CertificateDer::pem_file_iter(path).map_err(|error| wrong(&error))? {
-                roots.add(certificate.map_err(|error| wrong(&error))?).map_err(|error| wrong(&error))?;
-            }
-            if roots.is_empty() {
-                return Err(wrong(&"it holds no certificate in PEM form"));
-            }
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            if roots.is_empty() {
-                let what =
-                    "the system has no CA certificates for `postgres`: install `ca-certificates`, or set `postgres_ca_cert`";
-                return Err(Failed::new(Reason::Unsuitable, what));
-            }
-        }
-    }
-    Ok(roots)
-}
-
 /// What a refusal's text says for certain (texts observed in an official client, over DuckDB's own protocol).
 fn told(text: &str) -> Option<Reason> {
     let text = text.to_lowercase();
@@ -295,23 +276,22 @@ fn duckling_type(id: &str) -> Option<TokenType> {
     (numbered && (before == "rs" || before.ends_with(".rs"))).then_some(TokenType::ReadScaling)
 }
 
+/// What failed, and where the configuration may be at fault.
+fn explained(error: &tokio_postgres::Error, known: &[&Secret]) -> String {
+    let cause = postgres::cause(error, known);
+    let hint = if cause.contains("certificate") {
+        "; is `postgres_ca_cert` the authority that signed it, and `postgres` the name that it is for?"
+    } else {
+        ""
+    };
+    format!("{cause}{hint}")
+}
+
 fn first_text(messages: &[SimpleQueryMessage]) -> Option<String> {
     messages.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) if !row.is_empty() => row.get(0).map(str::to_owned),
         _ => None,
     })
-}
-
-/// The innermost message: the outer ones say less.
-fn cause(error: &tokio_postgres::Error, value: &Secret) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    if cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::UnexpectedEof) {
-        return "it closed the connection".to_owned();
-    }
-    presentable(&cause.to_string(), SAID_MAX, &[value])
 }
 
 #[cfg(test)]

@@ -119,9 +119,7 @@ impl Turn<'_> {
         rotation.token = Some(Token { id: listed.id.clone(), created_at: listed.created_at, expires_at, fingerprint: None });
         self.credential.note_newest(id);
         self.credential.rotations.insert(id, rotation);
-        let name = listed.name.as_deref().unwrap_or("without a name");
-        // The name is a person's, so it is shown in one line and shortened.
-        let name: String = name.chars().filter(|c| !c.is_control()).take(80).collect();
+        let name = listed.shown_name();
         self.entry(now, Happened::AdoptionTaken, |entry| {
             entry.rotation = Some(id);
             entry.token = Some(listed.id.clone());

@@ -4,6 +4,7 @@ use jiff::SignedDuration;
 
 use super::backoff::{Backoff, LONGEST};
 use super::breakage::{Breakage, broken};
+use super::connect::SET_UP_LIFE;
 use super::credential::{Attempt, Blocked, Oddity, RolledBack, Rotation, Settled, Stage, Token, Trouble};
 use super::entry::Happened;
 use super::judge::{Judged, Listed, Names, Seen, judge};
@@ -11,7 +12,7 @@ use super::outcome::{
     Failed, IssueOutcome, IssuedToken, ListOutcome, ListedToken, ReadOutcome, Reason, RevokeOutcome, VerifyOutcome, WriteOutcome,
 };
 use super::turn::Turn;
-use super::words::{Account, DeliveryId, Moment, RotationId};
+use super::words::{Account, DeliveryId, Moment, RotationId, TokenType};
 
 /// How long a store may go on showing what it held before our write (design: the table of read-backs).
 pub(super) const LAG: SignedDuration = SignedDuration::from_secs(60);
@@ -32,9 +33,10 @@ impl Turn<'_> {
             ListOutcome::Failed(failed) => {
                 self.credential.listing.push(now.wall, LOOK_RETRY, failed.retry_after);
                 // An account that the credential has left may be gone.
-                if failed.reason == Reason::NoSuchAccount && *account == self.policy.account {
+                if self.policy.lacks_account(&failed) && *account == self.policy.account {
                     self.sight.no_such_account = Some(failed.detail.clone());
                 }
+                self.forget_connection(account, failed.reason);
                 self.failed_entry(now, Happened::ListFailed, None, &failed);
                 self.sight.lists.push((account.clone(), Listed::Failed));
             }
@@ -46,6 +48,7 @@ impl Turn<'_> {
                 }
                 self.match_ordered(account, &tokens, now);
                 self.match_list(account, &tokens, now);
+                self.match_connected(account, &tokens, now);
                 let unknown_to_us = |token: &ListedToken| {
                     self.names().rotation(token).is_some_and(|id| !self.credential.rotations.contains_key(&id))
                 };
@@ -101,7 +104,7 @@ impl Turn<'_> {
                     let expires_at = token.expires_at.unwrap_or(jiff::Timestamp::MAX);
                     rotation.token =
                         Some(Token { id: token.id.clone(), created_at: token.created_at, expires_at, fingerprint: None });
-                    rotation.stage = Stage::Orphaned;
+                    rotation.stage = if rotation.set_up { Stage::SetUp } else { Stage::Orphaned };
                     rotation.backoff.reset();
                     found.push((*id, token.id.clone()));
                 }
@@ -134,6 +137,8 @@ impl Turn<'_> {
             });
         }
         for id in vanished.into_iter().filter(|id| Some(*id) == latest) {
+            // Perhaps with the account, which was made again: a second connection is harmless.
+            self.credential.connected = None;
             self.entry(now, Happened::Vanished, |entry| {
                 entry.rotation = Some(id);
                 entry.detail =
@@ -223,15 +228,13 @@ impl Turn<'_> {
         }
     }
 
-    /// A delivery serves a token whose value was thought gone: a stalled write landed, and the
-    /// value can be copied from there.
+    /// What a delivery serves was verified before it was written, whatever a journal restored from before says of it. And a
+    /// token whose value was thought gone (a stalled write landed) can be copied from there.
     fn revive(&mut self, id: RotationId) {
         let newest = self.credential.latest().is_none_or(|(latest, _)| id > latest);
-        if let Some(rotation) = self.credential.rotations.get_mut(&id)
-            && rotation.stage == Stage::Orphaned
-            && newest
-            && !rotation.revocation_sent
-        {
+        let Some(rotation) = self.credential.rotations.get_mut(&id) else { return };
+        let revived = rotation.stage == Stage::Orphaned && newest && !rotation.revocation_sent;
+        if revived || rotation.stage == (Stage::Issued { verified: false }) {
             rotation.stage = Stage::Issued { verified: true };
         }
     }
@@ -327,9 +330,10 @@ impl Turn<'_> {
                 self.credential.rotations.remove(&id);
                 self.credential.issuing.failures = self.credential.issuing.failures.saturating_sub(1);
                 self.credential.issuing.push(now.wall, LONGEST, failed.retry_after);
-                if failed.reason == Reason::NoSuchAccount {
+                if self.policy.lacks_account(&failed) {
                     self.sight.no_such_account = Some(failed.detail.clone());
                 }
+                self.forget_connection(&self.policy.account, failed.reason);
                 self.failed_entry(now, Happened::IssueRefused, Some(id), &failed);
             }
             IssueOutcome::Unknown(_) if broken(Breakage::LostForgotten) => {
@@ -361,7 +365,7 @@ impl Turn<'_> {
             return;
         }
         let verified = self.policy.verify == super::outcome::Verify::None;
-        rotation.stage = Stage::Issued { verified };
+        rotation.stage = if rotation.set_up { Stage::SetUp } else { Stage::Issued { verified } };
         self.in_hand.insert(id);
         self.entry(now, Happened::Issued, |entry| {
             entry.rotation = Some(id);
@@ -372,14 +376,16 @@ impl Turn<'_> {
     /// What is wrong with the token that was issued: unknown fields are dropped silently by this API.
     fn misfit(&self, id: RotationId, token: &ListedToken) -> Option<Failed> {
         let policy = self.policy;
+        let set_up = self.credential.rotations.get(&id).is_some_and(|rotation| rotation.set_up);
+        let (ttl, token_type) = if set_up { (SET_UP_LIFE, TokenType::ReadWrite) } else { (policy.ttl, policy.token_type) };
         let detail = match token.expires_at {
-            None => format!("a ttl of {} s was asked for, and the token never expires", policy.ttl.as_secs()),
-            Some(expires_at) if (expires_at.duration_since(token.created_at) - policy.ttl).abs() > TTL_TOLERANCE => {
+            None => format!("a ttl of {} s was asked for, and the token never expires", ttl.as_secs()),
+            Some(expires_at) if (expires_at.duration_since(token.created_at) - ttl).abs() > TTL_TOLERANCE => {
                 let got = expires_at.duration_since(token.created_at).as_secs();
-                format!("a ttl of {} s was asked for, and the token lives {got} s", policy.ttl.as_secs())
+                format!("a ttl of {} s was asked for, and the token lives {got} s", ttl.as_secs())
             }
-            Some(_) if token.token_type != policy.token_type => {
-                format!("a token of type `{}` was asked for, and one of type `{}` came", policy.token_type, token.token_type)
+            Some(_) if token.token_type != token_type => {
+                format!("a token of type `{token_type}` was asked for, and one of type `{}` came", token.token_type)
             }
             Some(_) => {
                 let named = token.name.as_deref().is_none_or(|name| {
@@ -516,7 +522,7 @@ impl Turn<'_> {
             }
             RevokeOutcome::Failed(failed) => {
                 let ours = self.credential.rotations.get(&id).is_some_and(|rotation| rotation.account == self.policy.account);
-                if failed.reason == Reason::NoSuchAccount && ours {
+                if self.policy.lacks_account(&failed) && ours {
                     self.obstacle(Blocked::NoSuchAccount, failed.detail.clone());
                 }
                 if let Some(rotation) = self.credential.rotations.get_mut(&id) {
@@ -549,6 +555,7 @@ impl Rotation {
             stage: Stage::Requested,
             token: None,
             adopted: false,
+            set_up: false,
             missing_since: None,
             vanished: false,
             attempts: std::collections::BTreeMap::new(),

@@ -64,6 +64,14 @@ pub enum Breakage {
     RevocationGivenUp,
     /// A credential with nothing to do never asks to be looked at again (L3).
     NeverWoken,
+    /// A read-scaling token is asked for before the account was connected to (read scaling).
+    ConnectionSkipped,
+    /// That the account was connected to is not remembered (read scaling).
+    ConnectionForgotten,
+    /// A set-up token is left to expire (L2).
+    SetUpTokenKept,
+    /// A request for a set-up token without an answer is sent once more, with the same id (S5).
+    SetUpSentAgain,
     /// The engine's limits let everything pass (blast radius).
     LimitsIgnored,
     /// A restart begins a new minute of the limits (blast radius).

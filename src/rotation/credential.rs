@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::adopt::Adoption;
 use super::backoff::Backoff;
+use super::connect::{Connected, Unconnected};
 use super::order::Orders;
 use super::outcome::Failed;
 use super::words::{Account, CredentialName, DeliveryId, Fingerprint, Moment, RotationId, TokenId};
@@ -90,6 +91,12 @@ pub struct Credential {
     /// each with the time of the first such list.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub strangers_missing: BTreeMap<RotationId, Timestamp>,
+    /// The account whose first connection was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connected: Option<Connected>,
+    /// Why the account's first connection could not be made yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unconnected: Option<Unconnected>,
     /// What the last complete list held.
     #[serde(default)]
     pub seen: Seen,
@@ -131,6 +138,9 @@ pub struct Rotation {
     /// A rebuild found it: this journal did not record it, so it is left to expire (S3).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub adopted: bool,
+    /// Asked for to connect to the account once, and for nothing else: no delivery is ever handed it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub set_up: bool,
     /// When the first of the complete lists that lack it came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing_since: Option<Timestamp>,
@@ -165,6 +175,8 @@ pub enum Stage {
     Orphaned,
     /// A person made it and lists it for adoption: its value was never known here.
     ByHand,
+    /// A set-up token that is recorded: connected with by the process that asked for it, then revoked.
+    SetUp,
 }
 
 /// What is recorded of a token. Its value is not.
@@ -278,10 +290,11 @@ pub enum Blocked {
     UnfitToken,
     TooManyTokens,
     RolledBack,
+    FirstConnectionNeeded,
 }
 
 impl Blocked {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::SecondInstallation,
         Self::AnotherOrganization,
         Self::NoSuchAccount,
@@ -291,6 +304,7 @@ impl Blocked {
         Self::UnfitToken,
         Self::TooManyTokens,
         Self::RolledBack,
+        Self::FirstConnectionNeeded,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -304,6 +318,7 @@ impl Blocked {
             Self::UnfitToken => "unfit_token",
             Self::TooManyTokens => "too_many_tokens",
             Self::RolledBack => "rolled_back",
+            Self::FirstConnectionNeeded => "first_connection_needed",
         }
     }
 }
@@ -353,10 +368,17 @@ impl Credential {
                 Stage::Requested | Stage::Lost => {
                     (recorded || rotation.was_attempted()).then_some("has a token before it was issued")
                 }
-                Stage::Issued { .. } | Stage::Unfit | Stage::Orphaned | Stage::ByHand => {
+                Stage::Issued { .. } | Stage::Unfit | Stage::Orphaned | Stage::ByHand | Stage::SetUp => {
                     (!recorded).then_some("was issued without a record of its token")
                 }
             };
+            let is_set_up = match rotation.stage {
+                Stage::Requested | Stage::Lost | Stage::Unfit => rotation.set_up,
+                Stage::SetUp => true,
+                Stage::Issued { .. } | Stage::Orphaned | Stage::ByHand => false,
+            };
+            let mixed_up = rotation.set_up != is_set_up || (rotation.set_up && rotation.was_attempted());
+            let wrong = wrong.or(mixed_up.then_some("is a set-up token in part"));
             let wrong = wrong.or((Some(*id) > self.newest).then_some("is newer than the newest"));
             let wrong = wrong.or((!LENGTHS.contains(&rotation.ttl)).then_some("has a life that no token has"));
             if let Some(wrong) = wrong {

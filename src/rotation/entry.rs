@@ -73,10 +73,15 @@ pub enum Happened {
     AdoptionWithdrawn,
     /// rotad itself has used its new admin token for a whole sweep: its grace period begins.
     InUse,
+    /// A rotation id was minted for a set-up token, with which the account is connected to for the first time.
+    SetUpIntended,
+    /// The account was connected to for the first time: its read-scaling tokens work.
+    Connected,
+    ConnectFailed,
 }
 
 impl Happened {
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 43] = [
         Self::Intended,
         Self::Issued,
         Self::IssueRefused,
@@ -117,6 +122,9 @@ impl Happened {
         Self::AdoptionRefused,
         Self::AdoptionWithdrawn,
         Self::InUse,
+        Self::SetUpIntended,
+        Self::Connected,
+        Self::ConnectFailed,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -161,6 +169,9 @@ impl Happened {
             Self::AdoptionRefused => "adoption_refused",
             Self::AdoptionWithdrawn => "adoption_withdrawn",
             Self::InUse => "in_use",
+            Self::SetUpIntended => "set_up_intended",
+            Self::Connected => "connected",
+            Self::ConnectFailed => "connect_failed",
         }
     }
 
@@ -185,6 +196,8 @@ impl Happened {
                 | Self::AdoptionTaken
                 | Self::AdoptionWithdrawn
                 | Self::InUse
+                | Self::SetUpIntended
+                | Self::Connected
         )
     }
 }

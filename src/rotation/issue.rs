@@ -10,6 +10,7 @@ use super::entry::Happened;
 use super::judge::{Judged, judge};
 use super::outcome::IssueRequest;
 use super::policy::Policy;
+use super::reason::{Due, PutOff, Why};
 use super::revoke::use_recheck;
 use super::turn::{Action, Conditions, Limits, Turn};
 use super::words::{DeliveryId, Moment, RotationId, TokenName};
@@ -20,30 +21,6 @@ const FROZEN_RECHECK: SignedDuration = SignedDuration::from_secs(60);
 const SKEW_TOLERATED: SignedDuration = SignedDuration::from_secs(60);
 /// The second unfit token in a row blocks: the API drops what we ask for.
 const UNFIT_MAX: u32 = 2;
-
-/// When the next rotation is due.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Due {
-    pub at: Timestamp,
-    /// The deadline has passed: schedule, window, limits and freezes give way.
-    pub urgent: bool,
-    pub why: Why,
-}
-
-/// Why a new token is due.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Why {
-    /// There is none yet.
-    First,
-    Schedule,
-    /// Its expiry comes before the schedule's next time, or a delivery can't be written.
-    Deadline,
-    /// It vanished, or a delivery is empty and no other can supply it.
-    Gone,
-    /// A person asked for it.
-    Ordered,
-}
 
 /// `expiry - grace - margin` of a token: the last safe moment to have rotated.
 pub fn deadline(expires_at: Timestamp, policy: &Policy) -> Timestamp {
@@ -62,12 +39,26 @@ pub fn due_by_time(credential: &Credential, policy: &Policy, now: Timestamp) -> 
         deadline = deadline.max(pause.until);
     }
     if deadline <= now {
-        return Some(Due { at: deadline, urgent: true, why: Why::Deadline });
+        let why = if is_undelivered(credential, policy, latest) { Why::Undelivered } else { Why::Deadline };
+        return Some(Due { urgent: true, ..Due::new(why, deadline) });
     }
     if credential.orders.rotate_after.is_some_and(|after| after >= latest) {
-        return Some(Due { at: now, urgent: false, why: Why::Ordered });
+        return Some(Due::new(Why::Ordered, now));
     }
-    let at_deadline = Due { at: deadline, urgent: false, why: Why::Deadline };
+    if is_undelivered(credential, policy, latest) {
+        return Some(Due::new(Why::Undelivered, deadline));
+    }
+    // Ours may have been wrong when the rotation was intended: then the API's holds. Within what is tolerated
+    // ours does: by one that is slower than ours the token would be from before the time that it was due at.
+    let created_at = rotation.token.as_ref()?.created_at;
+    let by_the_api = created_at.checked_add(SKEW_TOLERATED).unwrap_or(created_at);
+    let basis = rotation.intended_at.wall.min(by_the_api).max(credential.scheduled_from.unwrap_or(Timestamp::MIN));
+    let scheduled = Due::scheduled(policy, basis, pause.map(|pause| pause.until), now);
+    Some(scheduled.filter(|due| due.at < deadline).unwrap_or(Due::new(Why::Deadline, deadline)))
+}
+
+/// Whether a delivery lacks the newest token, so that no newer one is asked for before the deadline.
+fn is_undelivered(credential: &Credential, policy: &Policy, latest: RotationId) -> bool {
     let undelivered = policy.deliveries.keys().any(|id| {
         let Some(known) = credential.deliveries.get(id) else { return true };
         let unwritable = known.trouble.as_ref().is_some_and(|trouble| trouble.writing);
@@ -82,21 +73,7 @@ pub fn due_by_time(credential: &Credential, policy: &Policy, now: Timestamp) -> 
     let holds = |known: &Delivery| known.oddity.is_none() && known.rolled_back.is_none();
     let homeless = credential.deliveries.values().any(|known| confirmed(&known))
         && !credential.deliveries.values().filter(confirmed).any(holds);
-    if undelivered && !homeless {
-        return Some(at_deadline);
-    }
-    // Ours may have been wrong when the rotation was intended: then the API's holds. Within what is tolerated
-    // ours does: by one that is slower than ours the token would be from before the time that it was due at.
-    let created_at = rotation.token.as_ref()?.created_at;
-    let by_the_api = created_at.checked_add(SKEW_TOLERATED).unwrap_or(created_at);
-    let mut basis = rotation.intended_at.wall.min(by_the_api).max(credential.scheduled_from.unwrap_or(Timestamp::MIN));
-    if let Some(window) = policy.window {
-        // A due time whose window is over is passed by.
-        basis = basis.max(now.checked_sub(window).unwrap_or(basis));
-    }
-    let scheduled = policy.schedule.next_after(basis).unwrap_or(deadline);
-    let scheduled = pause.map_or(scheduled, |pause| scheduled.max(pause.until));
-    Some(if scheduled < deadline { Due { at: scheduled, urgent: false, why: Why::Schedule } } else { at_deadline })
+    undelivered && !homeless
 }
 
 impl Turn<'_> {
@@ -128,6 +105,7 @@ impl Turn<'_> {
         // holds, so that a clock that is wrong does not replace them all at once.
         if let Err(until) = limits.rotation(now.wall, due.urgent && !conditions.frozen) {
             self.wake_at(until);
+            self.limited = Some(until);
             // The deadline goes before the limit.
             if let Some((_, rotation)) = self.credential.latest()
                 && let Some(token) = &rotation.token
@@ -137,25 +115,37 @@ impl Turn<'_> {
             }
             return None;
         }
+        if self.needs_connection() {
+            return Some(self.begin_set_up(now, random, due));
+        }
         Some(self.begin_issue(now, random, due))
     }
 
-    fn begin_issue(&mut self, now: Moment, random: u64, due: Due) -> Action {
+    /// An id later than every known one.
+    pub(super) fn mint(&self, now: Moment, random: u64, again: Breakage) -> RotationId {
         let named = self.sight.named_rotations(self.names()).max();
         let minted = RotationId::mint(now.wall, self.credential.newest.max(named), self.facts.installation, random);
         let lost = self.credential.rotations.iter().find(|(_, rotation)| rotation.stage == Stage::Lost);
-        let rotation = lost.filter(|_| broken(Breakage::RequestSentAgain)).map_or(minted, |(id, _)| *id);
+        lost.filter(|_| broken(again)).map_or(minted, |(id, _)| *id)
+    }
+
+    /// Counted at the intent, so that a crash in a loop waits longer each time as well.
+    pub(super) fn intend(&mut self, id: RotationId, rotation: Rotation, due: Due, now: Moment) {
         if due.urgent {
             self.entry(now, Happened::DeadlineForced, |entry| {
-                entry.rotation = Some(rotation);
+                entry.rotation = Some(id);
                 entry.detail =
                     Some("the token's deadline has passed: it is replaced whatever schedule, window and limits say".to_owned());
             });
         }
-        self.credential.note_newest(rotation);
-        self.credential.rotations.insert(rotation, Rotation::requested(self.policy, self.facts.process, now));
-        // Counted at the intent, so that a crash in a loop waits longer each time as well.
+        self.credential.note_newest(id);
+        self.credential.rotations.insert(id, rotation);
         self.credential.issuing.push(now.wall, LONGEST, None);
+    }
+
+    fn begin_issue(&mut self, now: Moment, random: u64, due: Due) -> Action {
+        let rotation = self.mint(now, random, Breakage::RequestSentAgain);
+        self.intend(rotation, Rotation::requested(self.policy, self.facts.process, now), due, now);
         self.entry(now, Happened::Intended, |entry| entry.rotation = Some(rotation));
         let request = IssueRequest {
             organization: self.policy.organization.clone(),
@@ -171,7 +161,11 @@ impl Turn<'_> {
     pub fn due(&self, now: Moment) -> Due {
         // A pause that lets tokens expire puts off even what a consumer can't do without.
         let put_off = self.credential.orders.pause(now.wall).filter(|pause| pause.let_expire).map(|pause| pause.until);
-        let at_once = |why| Due { at: put_off.unwrap_or(now.wall), urgent: false, why };
+        let at_once = |why| Due {
+            at: put_off.unwrap_or(now.wall),
+            put_off: [put_off.map(|until| PutOff::Pause { until }), None],
+            ..Due::new(why, now.wall)
+        };
         let Some((latest, rotation)) = self.credential.latest() else { return at_once(Why::First) };
         let unwritable = |known: &Delivery| known.trouble.as_ref().is_some_and(|trouble| trouble.writing);
         if broken(Breakage::FailedDeliveryMints) && self.credential.deliveries.values().any(unwritable) {
@@ -199,7 +193,7 @@ impl Turn<'_> {
     fn due_by_its_age(&self, rotation: &Rotation, now: Moment) -> Option<Due> {
         let asked_at = rotation.intended_at.wall;
         let at = deadline(asked_at.checked_add(self.policy.ttl).ok()?, self.policy);
-        (asked_at <= now.wall && now.wall < at).then_some(Due { at, urgent: false, why: Why::Deadline })
+        (asked_at <= now.wall && now.wall < at).then_some(Due::new(Why::Deadline, at))
     }
 
     /// S7's exception: a delivery holds nothing, and no other place can supply the value.
@@ -231,6 +225,9 @@ impl Turn<'_> {
         }
         if conditions.frozen && !due.urgent && !broken(Breakage::FreezeIgnored) {
             self.wake_at(now.wall + FROZEN_RECHECK);
+            return true;
+        }
+        if self.waits_for_a_person_to_connect() {
             return true;
         }
         if self.waits_for_use(due, conditions) {

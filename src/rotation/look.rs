@@ -56,6 +56,7 @@ impl Turn<'_> {
         self.take_deliveries(now);
         self.tidy_orders(now);
         self.tidy_adoptions(now);
+        self.tidy_connection();
         let tag = self.policy.schedule.tag();
         // The moment of a change is noted by clocks that were compared; till then only deadlines count.
         if self.credential.schedule_tag != tag && !self.frozen {
@@ -130,10 +131,11 @@ impl Turn<'_> {
             }
         }
         for id in removed {
-            // A token made by hand may be served where nothing of ours ever was.
-            let was_ours = self.credential.was_ours(&id) || self.expects_adoption();
+            // A journal that was restored from before the first write there knows of none, and can't be told from one that
+            // rightly does not: whatever was asked for may be served there. So may a token made by hand.
+            let may_hold = self.credential.newest.is_some() || self.expects_adoption();
             self.credential.deliveries.remove(&id);
-            if was_ours && !broken(Breakage::FormerDeliveryForgotten) {
+            if may_hold && !broken(Breakage::FormerDeliveryForgotten) {
                 let of_now = || RotationId::mint(now.wall, None, self.facts.installation, u64::MAX);
                 let newest = self.credential.newest.unwrap_or_else(of_now);
                 self.credential.former.insert(id.clone(), newest);
@@ -141,7 +143,7 @@ impl Turn<'_> {
             self.entry(now, Happened::DeliveryRemoved, |entry| {
                 entry.delivery = Some(id);
                 let told = "tokens that it may still hold are left to expire";
-                entry.detail = was_ours.then(|| told.to_owned());
+                entry.detail = may_hold.then(|| told.to_owned());
             });
         }
     }

@@ -178,10 +178,10 @@ impl Turn<'_> {
 
     fn order_pause(&mut self, pause: Pause, now: Moment) -> Result<(), String> {
         if pause.until <= now.wall {
-            return Err(format!("the pause would end at {:.0}, which is not in the future", pause.until));
+            return Err(format!("the pause would end at {:.0}, which is not in the future: give a later end", pause.until));
         }
         if pause.reason.chars().count() > REASON_MAX {
-            return Err(format!("the reason has more than {REASON_MAX} characters"));
+            return Err(format!("the reason has more than {REASON_MAX} characters: shorten it"));
         }
         let expiry = self.credential.latest().and_then(|(_, rotation)| rotation.token.as_ref()).map(|token| token.expires_at);
         let deadline = expiry.map(|expiry| deadline(expiry, self.policy));
@@ -237,8 +237,8 @@ impl Turn<'_> {
         }
         let former: Vec<String> = self.credential.former.keys().map(|place| format!("`{place}`")).collect();
         Err(match former.as_slice() {
-            [] => format!("`{place}` is not one of its former places: nothing waits for one"),
-            _ => format!("`{place}` is not one of its former places, which are {}", former.join(", ")),
+            [] => format!("`{place}` is not one of its former places: nothing is to be done, since nothing waits for one"),
+            _ => format!("`{place}` is not one of its former places: give one of {}", former.join(", ")),
         })
     }
 

@@ -147,6 +147,14 @@ pub struct ListedToken {
     pub token_type: TokenType,
 }
 
+impl ListedToken {
+    /// The name for a person to know it by: one line of at most 80 characters. It may be somebody else's text,
+    /// with whatever they put there.
+    pub fn shown_name(&self) -> String {
+        self.name.as_deref().unwrap_or("without a name").chars().filter(|c| !c.is_control()).take(80).collect()
+    }
+}
+
 /// What the answer to an issue said, all but the value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IssuedToken {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 
-use super::outcome::Verify;
+use super::connect::FirstConnection;
+use super::outcome::{Failed, Reason, Verify};
 use super::schedule::Schedule;
 use super::words::{Account, CredentialName, DeliveryId, Owner, TokenId, TokenType};
 
@@ -34,7 +35,11 @@ pub struct Policy {
     pub renamed_from: Option<CredentialName>,
     pub organization: Arc<str>,
     pub account: Account,
+    /// The account is in the configuration too: rotad creates it, so its absence is waited out, and needs no person.
+    pub account_is_kept: bool,
     pub token_type: TokenType,
+    /// Who connects to the account once before its first token is asked for.
+    pub first_connection: FirstConnection,
     /// How long a token lives, whole seconds.
     pub ttl: SignedDuration,
     pub schedule: Schedule,
@@ -55,6 +60,11 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Whether the failure says that an account is gone that nobody will create.
+    pub(super) fn lacks_account(&self, failed: &Failed) -> bool {
+        failed.reason == Reason::NoSuchAccount && !self.account_is_kept
+    }
+
     /// `min(ttl/10, 1 h)`: what is kept between the deadline and the end of grace and token.
     pub fn margin(&self) -> SignedDuration {
         (self.ttl / 10).min(SignedDuration::from_hours(1))

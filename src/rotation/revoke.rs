@@ -25,7 +25,7 @@ pub(super) fn use_recheck(conditions: &Conditions) -> SignedDuration {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Hold {
     Free,
-    /// Its value never left this process: nothing can serve it.
+    /// Its value never left the process that asked for it: nothing can serve it.
     Exempt,
     /// A person ordered it, whatever serves it.
     Ordered,
@@ -58,15 +58,16 @@ pub enum LeftToExpire {
 impl Credential {
     /// What becomes of the token of one of its rotations.
     pub fn fate(&self, id: RotationId, rotation: &Rotation) -> Fate {
-        if rotation.token.is_none() {
-            return Fate::Stays;
+        let Some(token) = &rotation.token else { return Fate::Stays };
+        if rotation.set_up {
+            return Fate::Revoked(Some(token.created_at));
         }
         if let Some(why) = self.left_to_expire(id, rotation) {
             return Fate::LeftToExpire(why);
         }
         let superseded = match rotation.stage {
             Stage::Issued { .. } => self.current.is_some_and(|current| id < current),
-            Stage::Orphaned | Stage::Unfit | Stage::ByHand => true,
+            Stage::Orphaned | Stage::Unfit | Stage::ByHand | Stage::SetUp => true,
             Stage::Requested | Stage::Lost => false,
         };
         if !superseded {
@@ -138,6 +139,8 @@ impl Turn<'_> {
     }
 
     fn begin_revocation(&mut self, id: RotationId, now: Moment) -> Option<Action> {
+        let ordered =
+            self.credential.rotations.get(&id).is_some_and(|rotation| self.credential.orders.revokes(rotation).is_some());
         let rotation = self.credential.rotations.get_mut(&id)?;
         rotation.revocation_sent = true;
         let token = rotation.token.as_ref()?.id.clone();
@@ -150,6 +153,7 @@ impl Turn<'_> {
         self.entry(now, Happened::RevocationIntended, |entry| {
             entry.rotation = Some(id);
             entry.token = Some(token);
+            entry.detail = ordered.then(|| "ordered, so without its grace period".to_owned());
         });
         Some(action)
     }
@@ -158,8 +162,9 @@ impl Turn<'_> {
     fn hold(&self, id: RotationId, rotation: &Rotation, now: Moment, conditions: &Conditions) -> Hold {
         match rotation.stage {
             Stage::Requested | Stage::Lost => return Hold::Held,
-            Stage::Unfit if self.never_left(rotation) => return Hold::Exempt,
-            Stage::Unfit | Stage::Orphaned | Stage::Issued { .. } | Stage::ByHand => {}
+            Stage::SetUp if broken(Breakage::SetUpTokenKept) => return Hold::Held,
+            Stage::Unfit | Stage::SetUp if self.never_left(rotation) => return Hold::Exempt,
+            Stage::Unfit | Stage::Orphaned | Stage::Issued { .. } | Stage::ByHand | Stage::SetUp => {}
         }
         // A person's order: the grace period of S2 and S3's record are not needed, S1 may yield too.
         let ordered = self.credential.orders.revokes(rotation);
@@ -233,9 +238,11 @@ impl Turn<'_> {
         stale.map(|(delivery, _)| delivery.clone())
     }
 
-    /// Whether the value never left this process.
+    /// Whether the value never left the process that asked for it. Of a set-up token that holds by its purpose, whichever
+    /// process that was; of an unfit one only that process itself knows.
     fn never_left(&self, rotation: &Rotation) -> bool {
-        rotation.stage == Stage::Unfit && rotation.by == self.facts.process && !rotation.was_attempted()
+        let unfit_here = rotation.stage == Stage::Unfit && rotation.by == self.facts.process;
+        (rotation.set_up || unfit_here) && !rotation.was_attempted()
     }
 
     /// Whether `Action::Revoke` may still be sent. It is saved before, which takes as long as the disk

@@ -35,8 +35,23 @@ pub struct Facts {
     pub installation: InstallationId,
     pub journal_created_at: Timestamp,
     pub process: ProcessId,
-    /// When this process took the journal's lock: every earlier writer was gone by then.
+    /// When every earlier writer of the journal was gone: when this process took its lock, or as much later as an earlier one
+    /// may begin something without it.
     pub process_since: Moment,
+}
+
+impl Facts {
+    /// Of a process that took the journal `now`. `hold` is how long an earlier one may still begin something by its last save.
+    pub fn new(
+        installation: InstallationId,
+        journal_created_at: Timestamp,
+        process: ProcessId,
+        now: Moment,
+        hold: Option<SignedDuration>,
+    ) -> Self {
+        let process_since = hold.map_or(now, |hold| now.later_by(hold));
+        Self { installation, journal_created_at, process, process_since }
+    }
 }
 
 /// What holds at the moment for more than this credential.
@@ -79,12 +94,26 @@ pub enum Action {
     Issue { rotation: RotationId, request: IssueRequest },
     /// Verify the new token in the way asked for; tell by `Turn::verified`.
     Verify { rotation: RotationId },
+    /// Connect to the account once with the set-up token, and drop its value; tell by `Turn::connected`.
+    Connect { rotation: RotationId, organization: Arc<str>, account: Account },
     /// Write the value to the delivery, if it still holds what was last read; tell by `Turn::written`.
     Write { delivery: DeliveryId, rotation: RotationId },
     /// Revoke by id; tell by `Turn::revoked`.
     Revoke { rotation: RotationId, organization: Arc<str>, account: Account, token: TokenId },
     /// Nothing to do before `until`; the turn is over.
     Wait { until: Timestamp },
+}
+
+impl Action {
+    /// Whether it may begin so long after the save that announced it. `hold` is how long a process may go on by a save where
+    /// another may have the journal since: what changes the world must not begin later, as the other counts on that. What
+    /// only looks may.
+    pub fn may_begin(&self, since_save: SignedDuration, hold: Option<SignedDuration>) -> bool {
+        match self {
+            Self::Issue { .. } | Self::Write { .. } | Self::Revoke { .. } => hold.is_none_or(|hold| since_save <= hold),
+            Self::List { .. } | Self::Read { .. } | Self::Verify { .. } | Self::Connect { .. } | Self::Wait { .. } => true,
+        }
+    }
 }
 
 /// One claim's time with one credential.
@@ -104,6 +133,8 @@ pub struct Turn<'a> {
     pub(super) obstacles: BTreeMap<Blocked, String>,
     /// Whether the clocks were not to be trusted when the action under way was given.
     pub(super) frozen: bool,
+    /// Until when the limits put a rotation off, in the current pass.
+    pub(super) limited: Option<Timestamp>,
     steps: u32,
 }
 
@@ -128,6 +159,7 @@ impl<'a> Turn<'a> {
             wakes: Vec::new(),
             obstacles: BTreeMap::new(),
             frozen: true,
+            limited: None,
             steps: 0,
         };
         turn.resume(now);
@@ -138,6 +170,7 @@ impl<'a> Turn<'a> {
     pub fn next(&mut self, now: Moment, random: u64, conditions: &Conditions, limits: &mut dyn Limits) -> Action {
         self.wakes.clear();
         self.obstacles.clear();
+        self.limited = None;
         self.frozen = conditions.frozen;
         self.tidy(now);
         self.note_use(now, conditions);
@@ -167,7 +200,7 @@ impl<'a> Turn<'a> {
         fingerprint.is_some() && conditions.in_use == fingerprint
     }
 
-    /// The first thing to do, in the order: look, rebuild, deliver, revoke, rotate.
+    /// The first thing to do, in the order: look, rebuild, deliver, connect, revoke, rotate.
     fn pick(&mut self, now: Moment, random: u64, conditions: &Conditions, limits: &mut dyn Limits) -> Option<Action> {
         if let Some(look) = self.look(now) {
             return Some(look);
@@ -190,6 +223,9 @@ impl<'a> Turn<'a> {
             return None;
         }
         if let Some(action) = self.deliver(now) {
+            return Some(action);
+        }
+        if let Some(action) = self.connect() {
             return Some(action);
         }
         if let Some(action) = self.revoke(now, conditions, limits) {
@@ -345,4 +381,41 @@ pub(super) enum Rebuilt {
     Do(Action),
     /// Not yet, or it needs a person; wakes and obstacles say more.
     Wait,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::words::Steady;
+    use super::*;
+
+    fn seconds(seconds: i64) -> SignedDuration {
+        SignedDuration::from_secs(seconds)
+    }
+
+    #[test]
+    fn what_changes_the_world_begins_only_while_the_journal_is_surely_ours() {
+        let (rotation, delivery) =
+            (RotationId::mint(Timestamp::UNIX_EPOCH, None, InstallationId(1), 1), DeliveryId::new("file:/a"));
+        let (organization, account): (Arc<str>, _) = ("main".into(), Account::new("etl"));
+        let token = TokenId("t".to_owned());
+        let write = Action::Write { delivery: delivery.clone(), rotation };
+        let revoke = Action::Revoke { rotation, organization: organization.clone(), account: account.clone(), token };
+        for action in [write, revoke] {
+            assert!(action.may_begin(seconds(10), Some(seconds(10))), "{action:?}");
+            assert!(!action.may_begin(seconds(11), Some(seconds(10))), "{action:?}");
+            // A lock that ends with the process proves it, however long it was suspended.
+            assert!(action.may_begin(seconds(1_000), None), "{action:?}");
+        }
+        let looks = [Action::List { organization, account }, Action::Read { delivery }, Action::Verify { rotation }];
+        assert!(looks.iter().all(|action| action.may_begin(seconds(1_000), Some(seconds(10)))));
+    }
+
+    #[test]
+    fn an_earlier_writer_is_gone_only_when_it_can_begin_nothing_more() {
+        let now = Moment { wall: Timestamp::UNIX_EPOCH, steady: Steady(5_000) };
+        let since = |hold| Facts::new(InstallationId(1), Timestamp::UNIX_EPOCH, ProcessId(1), now, hold).process_since;
+        assert_eq!(since(None), now);
+        let later = Moment { wall: Timestamp::UNIX_EPOCH + seconds(10), steady: Steady(15_000) };
+        assert_eq!(since(Some(seconds(10))), later);
+    }
 }

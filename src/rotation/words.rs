@@ -389,6 +389,14 @@ pub struct Moment {
     pub steady: Steady,
 }
 
+impl Moment {
+    /// The moment so much later by both clocks.
+    pub fn later_by(self, time: SignedDuration) -> Self {
+        let millis = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        Self { wall: self.wall.checked_add(time).unwrap_or(Timestamp::MAX), steady: Steady(self.steady.0.saturating_add(millis)) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 
 use super::schema;
 use crate::clock::Freeze;
-use crate::rotation::{Blocked, Happened, Reason};
+use crate::rotation::{AccountState, Blocked, Happened, Reason};
 use crate::sinks;
 
 /// An enum whose variants are all known beforehand, so that it may be a metric's label.
@@ -70,6 +70,14 @@ impl Label for Happened {
     }
 }
 
+impl Label for AccountState {
+    const ALL: &'static [Self] = &AccountState::ALL;
+
+    fn as_str(self) -> &'static str {
+        AccountState::as_str(self)
+    }
+}
+
 impl Label for Reason {
     const ALL: &'static [Self] = &Reason::ALL;
 
@@ -120,6 +128,8 @@ label!(
         Unfit = "unfit",
         /// Made by hand, and listed for adoption: to be revoked once it is superseded.
         ByHand = "by_hand",
+        /// Made to connect to the account once, and to be revoked at once.
+        SetUp = "set_up",
     }
 );
 
@@ -233,25 +243,27 @@ pub struct OrganizationIndex(pub(super) u16);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, JsonSchema)]
 pub struct TokenCounts {
     pub issued: u16,
-    pub current: u16,
     pub retiring: u16,
     pub orphaned: u16,
     pub lost: u16,
-    /// Few, and a summary has to be small.
+    /// One or none; the others below are few, and a summary has to be small.
+    pub current: u8,
     pub unfit: u8,
     pub by_hand: u8,
+    pub set_up: u8,
 }
 
 impl TokenCounts {
     pub fn of(&self, phase: TokenPhase) -> u16 {
         match phase {
             TokenPhase::Issued => self.issued,
-            TokenPhase::Current => self.current,
+            TokenPhase::Current => self.current.into(),
             TokenPhase::Retiring => self.retiring,
             TokenPhase::Orphaned => self.orphaned,
             TokenPhase::Lost => self.lost,
             TokenPhase::Unfit => self.unfit.into(),
             TokenPhase::ByHand => self.by_hand.into(),
+            TokenPhase::SetUp => self.set_up.into(),
         }
     }
 }

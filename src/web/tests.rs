@@ -10,7 +10,8 @@ use super::*;
 use crate::engine::Member;
 use crate::journal::SqliteJournal;
 use crate::rotation::{
-    Account, CredentialName, DeliveryId, DeliveryPolicy, Mode, Owner, Policy, Schedule, Steady, TokenType, Verify,
+    Account, CredentialName, DeliveryId, DeliveryPolicy, FirstConnection, Mode, Owner, Policy, Schedule, Steady, TokenType,
+    Verify,
 };
 use crate::snapshot::{CredentialState, JournalState, Summary};
 
@@ -54,6 +55,8 @@ impl Roster for Everybody {
             renamed_from: None,
             adopt: [].into(),
             used_by_rotad: false,
+            account_is_kept: false,
+            first_connection: FirstConnection::NotNeeded,
             organization: "main".into(),
             account: Account::new("etl_<b>"),
             token_type: TokenType::ReadWrite,

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::General;
-use crate::rotation::{Blocked, CredentialName};
-use crate::snapshot::{Attention, Label, Summary};
+use crate::engine::{General, OfFleet, in_fleet, of_accounts};
+use crate::rotation::{AccountState, Blocked, CredentialName};
+use crate::snapshot::{Attention, Label, Snapshot, Summary};
 
 /// A deadline near is not urgent: like the shipped alert it waits ten times as long as the others.
 const NEAR_TIMES: i32 = 10;
@@ -22,6 +22,9 @@ const NEAR_TIMES: i32 = 10;
 pub enum About {
     Rotad,
     Organization(Arc<str>),
+    Fleet(Arc<str>),
+    /// A configured account, by its username.
+    Account(Arc<str>),
     Credential(CredentialName),
 }
 
@@ -33,6 +36,9 @@ pub enum State {
     Expired,
     PastDeadline,
     Blocked(Blocked),
+    Fleet(OfFleet),
+    /// A configured account is not as it is configured, and rotad can't mend it, or must not.
+    AccountApart,
     /// More than half of the credential's own margin is used up.
     NearDeadline,
 }
@@ -44,13 +50,16 @@ enum Topic {
     AdminToken,
     Deadline,
     Block,
+    Fleet(OfFleet),
+    Account,
 }
 
 impl State {
     fn all() -> impl Iterator<Item = Self> {
-        let others = [Self::Expired, Self::PastDeadline, Self::NearDeadline];
+        let others = [Self::Expired, Self::PastDeadline, Self::NearDeadline, Self::AccountApart];
         let general = General::ALL.iter().map(|general| Self::General(*general));
-        others.into_iter().chain(general).chain(Blocked::ALL.into_iter().map(Self::Blocked))
+        let of_fleets = OfFleet::ALL.iter().map(|of| Self::Fleet(*of));
+        others.into_iter().chain(general).chain(of_fleets).chain(Blocked::ALL.into_iter().map(Self::Blocked))
     }
 
     /// In a word, as messages have it.
@@ -60,6 +69,8 @@ impl State {
             Self::Expired => Attention::Expired.as_str(),
             Self::PastDeadline => Attention::PastDeadline.as_str(),
             Self::Blocked(_) => Attention::Blocked.as_str(),
+            Self::Fleet(of) => of.as_str(),
+            Self::AccountApart => "account_apart",
             Self::NearDeadline => "deadline_near",
         }
     }
@@ -67,7 +78,9 @@ impl State {
     pub fn reason(self) -> Option<&'static str> {
         match self {
             Self::Blocked(reason) => Some(reason.as_str()),
-            Self::General(_) | Self::Expired | Self::PastDeadline | Self::NearDeadline => None,
+            Self::General(_) | Self::Expired | Self::PastDeadline | Self::Fleet(_) | Self::AccountApart | Self::NearDeadline => {
+                None
+            }
         }
     }
 
@@ -82,6 +95,8 @@ impl State {
             Self::General(general) => Topic::General(general),
             Self::Expired | Self::PastDeadline | Self::NearDeadline => Topic::Deadline,
             Self::Blocked(_) => Topic::Block,
+            Self::Fleet(of) => Topic::Fleet(of),
+            Self::AccountApart => Topic::Account,
         }
     }
 
@@ -113,6 +128,30 @@ pub fn states(summary: &Summary, now: Timestamp) -> impl Iterator<Item = State> 
     }
     let near = || summary.is_near_its_deadline(now).then_some(State::NearDeadline);
     deadline.or_else(near).into_iter().chain(block)
+}
+
+/// What of the fleets and of the configured accounts is to be told, if it lasts.
+pub fn states_of_accounts(snapshot: &Snapshot) -> Vec<(About, State)> {
+    let of_fleet = |fleet| {
+        let states = in_fleet(fleet, snapshot.taken_at).into_iter().map(|(of, _)| State::Fleet(of));
+        states.map(|state| (About::Fleet(fleet.name.clone()), state)).collect::<Vec<_>>()
+    };
+    let apart = snapshot.accounts.apart.iter().filter(|account| !of_accounts(std::slice::from_ref(*account)).is_empty());
+    let apart = apart.map(|account| (About::Account(account.username.clone()), State::AccountApart));
+    snapshot.fleets.iter().flat_map(of_fleet).chain(apart).collect()
+}
+
+/// Whether nothing can be said of it yet: what was told of it before is no more over than it is so. After a start fleets are
+/// listed anew, and accounts looked at one by one.
+pub fn is_unknown(about: &About, snapshot: &Snapshot) -> bool {
+    match about {
+        About::Fleet(name) => {
+            let known = snapshot.fleets.iter().find(|fleet| fleet.name == *name);
+            known.is_some_and(|fleet| fleet.listed_at.timestamp().is_none() && fleet.failing.is_none())
+        }
+        About::Account(_) => snapshot.accounts.states.of(AccountState::Unseen) > 0,
+        About::Rotad | About::Organization(_) | About::Credential(_) => false,
+    }
 }
 
 /// One moment by both clocks.
@@ -162,13 +201,49 @@ impl Line {
     }
 }
 
+/// What something is about, as the journal and messages have it: `null` for a credential where it is about something else.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Whose {
+    #[serde(default)]
+    pub credential: Option<CredentialName>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub organization: Option<Arc<str>>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub fleet: Option<Arc<str>>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub account: Option<Arc<str>>,
+}
+
+impl From<&About> for Whose {
+    fn from(about: &About) -> Self {
+        let nobody = Self::default();
+        match about.clone() {
+            About::Rotad => nobody,
+            About::Organization(organization) => Self { organization: Some(organization), ..nobody },
+            About::Fleet(fleet) => Self { fleet: Some(fleet), ..nobody },
+            About::Account(account) => Self { account: Some(account), ..nobody },
+            About::Credential(credential) => Self { credential: Some(credential), ..nobody },
+        }
+    }
+}
+
+impl From<Whose> for About {
+    fn from(whose: Whose) -> Self {
+        match whose {
+            Whose { credential: Some(credential), .. } => Self::Credential(credential),
+            Whose { organization: Some(organization), .. } => Self::Organization(organization),
+            Whose { fleet: Some(fleet), .. } => Self::Fleet(fleet),
+            Whose { account: Some(account), .. } => Self::Account(account),
+            Whose { credential: None, organization: None, fleet: None, account: None } => Self::Rotad,
+        }
+    }
+}
+
 /// One thing that was told, as the journal has it.
 #[derive(Serialize, Deserialize)]
 struct Told {
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    credential: Option<CredentialName>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    organization: Option<Arc<str>>,
+    #[serde(flatten)]
+    whose: Whose,
     since: Timestamp,
     told: Vec<String>,
 }
@@ -185,11 +260,7 @@ impl Ledger {
             let states = told.told.iter().filter_map(|word| State::all().find(|state| state.recorded() == *word));
             let states: Vec<State> = states.collect();
             let state = *states.last()?;
-            let about = match (told.credential, told.organization) {
-                (Some(credential), _) => About::Credential(credential),
-                (None, Some(organization)) => About::Organization(organization),
-                (None, None) => About::Rotad,
-            };
+            let about = About::from(told.whose);
             let since = Now { wall: told.since, boot: now.boot };
             // As if seen just now: that it is over must last in this process too.
             Some(((about, state.topic()), Line { state, since, seen: now, told: states }))
@@ -200,16 +271,17 @@ impl Ledger {
     /// What was told, for a later process.
     pub fn record(&self) -> String {
         let told = self.0.iter().filter(|(_, line)| !line.told.is_empty()).map(|((about, _), line)| {
-            let (credential, organization) = match about {
-                About::Credential(credential) => (Some(credential.clone()), None),
-                About::Organization(organization) => (None, Some(organization.clone())),
-                About::Rotad => (None, None),
-            };
             let told = line.told.iter().map(|state| state.recorded()).collect();
-            Told { credential, organization, since: line.since.wall, told }
+            Told { whose: about.into(), since: line.since.wall, told }
         });
         // Names, moments and words: it always can be serialised.
         serde_json::to_string(&told.collect::<Vec<_>>()).unwrap_or_default()
+    }
+
+    /// Takes it that what was told of these is still so: nothing can be said of them yet.
+    pub fn keep(&mut self, unknown: impl Fn(&About) -> bool, now: Now) {
+        let told = self.0.iter_mut().filter(|((about, _), line)| !line.told.is_empty() && unknown(about));
+        told.for_each(|(_, line)| line.seen = now);
     }
 
     /// Notes what is the matter at this moment. `settle` is how long calm lasts before it counts.
@@ -281,7 +353,7 @@ impl Pace {
 mod tests {
     use super::*;
     use crate::rotation::{Moment, Steady};
-    use crate::snapshot::Board;
+    use crate::snapshot::{AccountsSummary, ApartAccount, Board, FleetSummary};
 
     const SETTLE: SignedDuration = SignedDuration::from_secs(60);
     const BLOCKED: State = State::Blocked(Blocked::RolledBack);
@@ -447,6 +519,69 @@ mod tests {
             }
         }
         assert_eq!(sent, [0, 1, 3, 7, 15, 31, 47, 63, 79, 333, 334], "after a quiet time it is as at the beginning");
+    }
+
+    fn fleet(listed: Option<i64>, may_go: Option<u64>) -> FleetSummary {
+        FleetSummary {
+            name: "tenants".into(),
+            accounts: 20,
+            missing: may_go.map_or(0, |_| 9),
+            left_out: 0,
+            refused_since: may_go.map(|_| at(0).wall).into(),
+            may_go,
+            listed_at: listed.map(|second| at(second).wall).into(),
+            failing: None,
+        }
+    }
+
+    fn account(state: AccountState, observed: bool) -> ApartAccount {
+        let (organization, username) = ("main".into(), "tenant_1".into());
+        ApartAccount { organization, username, state, observed, failing: None, since: None, found: None, wanted: None }
+    }
+
+    fn shown(fleets: Vec<FleetSummary>, apart: Vec<ApartAccount>, unseen: u64) -> Snapshot {
+        let moment = Moment { wall: at(0).wall, steady: Steady(0) };
+        let board = Board::new(moment);
+        board.fleets(fleets);
+        let mut accounts = AccountsSummary { apart, ..AccountsSummary::default() };
+        accounts.states.add(AccountState::Unseen, unseen);
+        board.accounts(accounts);
+        board.snapshot(moment)
+    }
+
+    #[test]
+    fn fleets_and_accounts_have_states_where_a_person_is_needed() {
+        let refused = shown(vec![fleet(Some(0), Some(3))], vec![account(AccountState::Differs, true)], 0);
+        let expected = [
+            (About::Fleet("tenants".into()), State::Fleet(OfFleet::LettingGoRefused)),
+            (About::Account("tenant_1".into()), State::AccountApart),
+        ];
+        assert_eq!(states_of_accounts(&refused), expected);
+        // What rotad is about to mend is nobody's.
+        let mended = shown(vec![fleet(Some(0), None)], vec![account(AccountState::Differs, false)], 0);
+        assert_eq!(states_of_accounts(&mended), []);
+    }
+
+    #[test]
+    fn what_was_told_of_fleets_and_accounts_is_not_over_before_they_were_seen_again() {
+        let refused = shown(vec![fleet(Some(0), Some(3))], vec![account(AccountState::Missing, true)], 0);
+        let mut ledger = Ledger::default();
+        let look = |ledger: &mut Ledger, second, snapshot: &Snapshot| {
+            ledger.keep(|about| is_unknown(about, snapshot), at(second));
+            ledger.look(states_of_accounts(snapshot), at(second), SETTLE);
+            let changes = ledger.changes(at(second), SETTLE);
+            ledger.told(&changes);
+            changes.len()
+        };
+        look(&mut ledger, 0, &refused);
+        assert_eq!(look(&mut ledger, 60, &refused), 2);
+        // Another process, which has seen nothing yet.
+        let mut ledger = Ledger::restored(&ledger.record(), at(100));
+        let unseen = shown(vec![fleet(None, None)], vec![], 1);
+        assert_eq!((look(&mut ledger, 200, &unseen), look(&mut ledger, 900, &unseen)), (0, 0));
+        let well = shown(vec![fleet(Some(950), None)], vec![], 0);
+        assert_eq!((look(&mut ledger, 950, &well), look(&mut ledger, 1_020, &well)), (0, 2));
+        assert_eq!(ledger.record(), "[]");
     }
 
     #[test]

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::ledger::{About, Change, State};
-use crate::engine::{Concern, General};
-use crate::rotation::{CredentialName, Deployment};
+use super::ledger::{About, Change, State, Whose};
+use crate::engine::{Concern, General, OfFleet};
+use crate::rotation::Deployment;
 
 /// How many events are told one by one; of the rest, how many there are. What a person reads before they look for themselves.
 pub const EVENTS_MAX: usize = 20;
@@ -39,13 +38,14 @@ pub struct Event {
     /// Of a block, in a word.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
-    pub credential: Option<CredentialName>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub organization: Option<Arc<str>>,
+    #[serde(flatten)]
+    pub whose: Whose,
     pub since: Timestamp,
     pub happened: String,
     pub next: String,
     pub next_at: Option<Timestamp>,
+    /// Where the moment is not known.
+    pub next_within_seconds: Option<u32>,
     pub remedy: String,
 }
 
@@ -53,21 +53,16 @@ impl Event {
     /// A change in the concern's words.
     pub fn new(change: &Change, concern: Concern) -> Self {
         let (Change::Is(state, about, since) | Change::Over(state, about, since)) = change;
-        let (credential, organization) = match about {
-            About::Rotad => (None, None),
-            About::Organization(organization) => (None, Some(organization.clone())),
-            About::Credential(credential) => (Some(credential.clone()), None),
-        };
         Self {
             event: word(change),
             of: matches!(change, Change::Over(..)).then(|| state.word()),
             reason: state.reason(),
-            credential,
-            organization,
+            whose: about.into(),
             since: concern.since.unwrap_or(*since),
             happened: concern.happened,
             next: concern.next,
             next_at: concern.next_at,
+            next_within_seconds: concern.next_within_seconds,
             remedy: concern.remedy,
         }
     }
@@ -80,26 +75,36 @@ fn word(change: &Change) -> &'static str {
     }
 }
 
-/// The words for what is over; `gone` where the credential is not configured any more.
+/// The words for what is over; `gone` where that which it is about is not configured any more.
 pub fn recovery(state: State, gone: bool) -> Concern {
     let happened = match state {
         _ if gone => "it is not configured any more",
         State::Blocked(_) => "it is not blocked any more",
         State::Expired | State::PastDeadline | State::NearDeadline => "it has time again until its deadline",
+        State::Fleet(OfFleet::LettingGoRefused) => "none of its accounts is missing any more, or they were let go",
+        State::Fleet(OfFleet::Unlisted) => "its accounts can be listed again",
+        State::Fleet(OfFleet::LeftOut) => "every account that it matches is covered",
+        State::AccountApart => "it is as it is configured",
         State::General(General::JournalUnwritable) => "the journal can be written again",
         State::General(General::AdminTokenEnds | General::AdminTokenExpired) => "the admin token was replaced",
         State::General(General::ConfigurationRefused) => "the configuration is accepted again",
         State::General(General::AnotherOrganization) => "the known tokens show again",
         State::General(General::ClockJump | General::ClockSkew | General::NotCompared) => "the clocks agree again",
     };
-    let next = if gone { "leaves its tokens to expire" } else { "goes on by its schedule" };
+    let next = match (gone, state) {
+        (true, State::AccountApart) => "leaves it as it is",
+        (true, _) => "leaves its tokens to expire",
+        (false, _) => "goes on by its schedule",
+    };
     Concern {
         attention: None,
+        credential: None,
         place: None,
         since: None,
         happened: happened.to_owned(),
         next: next.to_owned(),
         next_at: None,
+        next_within_seconds: None,
         remedy: "nothing".to_owned(),
     }
 }
@@ -121,10 +126,12 @@ fn text(deployment: &Deployment, counts: &BTreeMap<&'static str, usize>, events:
     let counted: Vec<String> = counts.iter().map(|(word, count)| format!("{count} {}", spoken(word))).collect();
     let mut text = format!("rotad `{deployment}`: {}", counted.join(", "));
     for event in events {
-        let about = match (&event.credential, &event.organization) {
-            (Some(credential), _) => format!("`{credential}` "),
-            (None, Some(organization)) => format!("organization `{organization}` "),
-            (None, None) => String::new(),
+        let about = match About::from(event.whose.clone()) {
+            About::Credential(credential) => format!("`{credential}` "),
+            About::Organization(organization) => format!("organization `{organization}` "),
+            // The event's own word says what it is.
+            About::Fleet(name) | About::Account(name) => format!("`{name}` "),
+            About::Rotad => String::new(),
         };
         // Writing to a string can't fail.
         let _ = write!(text, "\n- {about}{}: {}", spoken(event.event), event.happened);
@@ -157,7 +164,9 @@ mod tests {
 
     fn concern() -> Concern {
         let [happened, next, remedy] = ["it was found so", "looks again", "look at it"].map(str::to_owned);
-        Concern { attention: None, place: None, since: Some(at(1)), happened, next, next_at: Some(at(60)), remedy }
+        let (attention, credential, place, next_within_seconds) = (None, None, None, None);
+        let (since, next_at) = (Some(at(1)), Some(at(60)));
+        Concern { attention, credential, place, since, happened, next, next_at, next_within_seconds, remedy }
     }
 
     #[test]
@@ -171,9 +180,9 @@ mod tests {
             "deployment": "prod", "at": at(100), "counts": { "blocked": 1, "recovered": 1 }, "more": 0,
             "events": [
                 { "event": "blocked", "reason": "rolled_back", "credential": "c000001", "since": at(1), "happened": "it was found so",
-                  "next": "looks again", "next_at": at(60), "remedy": "look at it" },
+                  "next": "looks again", "next_at": at(60), "next_within_seconds": null, "remedy": "look at it" },
                 { "event": "recovered", "of": "past_deadline", "credential": "c000002", "since": at(7),
-                  "happened": "it has time again until its deadline", "next": "goes on by its schedule", "next_at": null,
+                  "happened": "it has time again until its deadline", "next": "goes on by its schedule", "next_at": null, "next_within_seconds": null,
                   "remedy": "nothing" },
             ],
             "text": "rotad `prod`: 1 blocked, 1 recovered\n\

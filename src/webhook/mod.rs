@@ -12,15 +12,15 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-pub use ledger::{About, Change, Ledger, Now, Pace, State, states};
+pub use ledger::{About, Change, Ledger, Now, Pace, State, is_unknown, states, states_of_accounts};
 pub use message::{EVENTS_MAX, Event, Message, recovery};
 
 use crate::config::Webhook;
-use crate::engine::{Concern, Engine, Roster, by_summary, concerns, in_general, near_deadline, summarize};
+use crate::engine::{Concern, Engine, Roster, by_summary, concerns, in_fleet, in_general, near_deadline, of_accounts, summarize};
 use crate::fleet::Fleet;
 use crate::http;
 use crate::metrics::WebhookOutcome;
-use crate::rotation::{Backoff, Failed, Reason};
+use crate::rotation::{Account, Backoff, Failed, Reason};
 use crate::snapshot::{Attention, Snapshot};
 
 /// The fact under which it is kept what was told.
@@ -84,6 +84,7 @@ impl Teller {
             },
         };
         let snapshot = self.engine.board.snapshot(self.engine.clock.now());
+        ledger.keep(|about| is_unknown(about, &snapshot), now);
         ledger.look(self.found(&snapshot), now, webhook.settle);
         let changes = ledger.changes(now, webhook.settle);
         let may_send = self.pace.may_send(now, webhook.settle) && self.backoff.wait(now.wall).is_none();
@@ -108,7 +109,7 @@ impl Teller {
         let credentials = self.engine.board.gather(|name, summary, found| {
             found.extend(states(summary, now).map(|state| (About::Credential(name.clone()), state)));
         });
-        general.chain(credentials).collect()
+        general.chain(states_of_accounts(snapshot)).chain(credentials).collect()
     }
 
     /// Sends one message of all of it; gives whether it arrived.
@@ -168,8 +169,17 @@ impl Teller {
                 let found = found.find(|(found, of, _)| *found == general && of.as_ref() == organization);
                 return found.map(|(_, _, concern)| concern);
             }
+            (State::Fleet(of), About::Fleet(name)) => {
+                let fleet = snapshot.fleets.iter().find(|fleet| fleet.name == *name)?;
+                let found = in_fleet(fleet, snapshot.taken_at).into_iter().find(|(found, _)| *found == of);
+                return found.map(|(_, concern)| concern);
+            }
+            (State::AccountApart, About::Account(name)) => {
+                let account = snapshot.accounts.apart.iter().find(|account| account.username == *name)?;
+                return of_accounts(std::slice::from_ref(account)).pop();
+            }
             (_, About::Credential(name)) => name,
-            (_, About::Rotad | About::Organization(_)) => return None,
+            (_, About::Rotad | About::Organization(_) | About::Fleet(_) | About::Account(_)) => return None,
         };
         let now = snapshot.taken_at;
         let shown = self.engine.board.get(name)?;
@@ -177,7 +187,8 @@ impl Teller {
         let row = row.ok().and_then(Result::ok).flatten();
         let wake_at = row.as_ref().map(|row| row.wake_at);
         let attention = match state {
-            State::General(_) | State::NearDeadline => return Some(near_deadline(&shown, wake_at, now)),
+            State::General(_) | State::Fleet(_) | State::AccountApart => return None,
+            State::NearDeadline => return Some(near_deadline(name, &shown, wake_at, now)),
             State::Expired => Attention::Expired,
             State::PastDeadline => Attention::PastDeadline,
             State::Blocked(_) => Attention::Blocked,
@@ -189,13 +200,15 @@ impl Teller {
             let concerns = concerns(&credential, &member.policy, &summary, wake_at, now);
             concerns.into_iter().find(|concern| concern.attention == Some(attention))
         });
-        Some(recorded.unwrap_or_else(|| by_summary(attention, &shown, now)))
+        Some(recorded.unwrap_or_else(|| by_summary(name, attention, &shown, now)))
     }
 }
 
 fn is_gone(about: &About, fleet: &Fleet) -> bool {
     match about {
         About::Credential(name) => !fleet.config().credentials.contains_key(name),
+        About::Fleet(name) => !fleet.config().fleets.contains_key(name),
+        About::Account(name) => !fleet.config().accounts.contains_key(&Account::new(name)),
         About::Rotad | About::Organization(_) => false,
     }
 }

@@ -32,6 +32,11 @@ fn what_is_imported_passes_the_check_and_lists_what_was_made_by_hand() {
     );
     assert!(answer.out.contains("never expires") && answer.out.contains("expires 20"), "{answer:?}");
     assert!(!answer.out.contains(&value) && !answer.err.contains(&value) && !answer.out.contains("eyJ"), "{answer:?}");
+    let found = plain.ask(&["import", "--account", ACCOUNT, "--account", "tenant_7", "--deliver", &deliver, "--json"]);
+    let report: Value = serde_json::from_str(&found.out).unwrap();
+    assert_eq!((&report["adopted"], report["configuration"].as_str()), (&json!(2), Some(answer.out.as_str())), "{found:?}");
+    let token = &report["accounts"][0]["tokens"][0];
+    assert_eq!((&token["id"], &token["token_type"], &token["made_for"]), (&json!(plain_id), &json!("read_write"), &Value::Null));
     plain.configure(&answer.out);
     let checked = plain.ask(&["check"]);
     assert!(checked.code == 0 && checked.out.contains("2 credentials"), "{checked:?}");

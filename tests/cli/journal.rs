@@ -80,6 +80,7 @@ fn goes_on(plain: &Plain) {
     });
     let line = plain.line("etl");
     assert!(line["block"].is_null() && line["tokens"]["lost"] == 0, "{line}");
+    plain.keeps_its_secrets();
     rotad.stop();
 }
 

@@ -10,13 +10,16 @@ mod process;
 
 mod accounts;
 mod disk;
+mod errors;
 mod importing;
 mod journal;
+mod looking;
 mod online;
 mod ordering;
 mod planning;
 mod probing;
 mod refusals;
 mod reloading;
+mod shapes;
 mod stopping;
 mod watching;

@@ -6,7 +6,7 @@ use crate::plain::{ACCOUNT, Plain, SLOW};
 use crate::process::fingerprint;
 
 /// A configuration with a control socket in a directory of its own.
-fn controlled(names: &[&str]) -> Plain {
+pub fn controlled(names: &[&str]) -> Plain {
     let plain = Plain::start();
     std::fs::create_dir(plain.path("run")).unwrap();
     std::fs::set_permissions(plain.path("run"), std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -14,7 +14,7 @@ fn controlled(names: &[&str]) -> Plain {
     plain
 }
 
-fn configure(plain: &Plain, names: &[&str], server: &str) {
+pub fn configure(plain: &Plain, names: &[&str], server: &str) {
     let socket = plain.path("run/control.sock").display().to_string();
     let listen = "listen = \"127.0.0.1:0\"";
     let head = plain.head().replace(listen, &format!("{listen}\ncontrol = \"{socket}\"\n{server}"));
@@ -42,7 +42,7 @@ fn rotate_shows_its_steps_and_the_history_says_who_asked() {
     assert_ne!(plain.served("etl"), before);
     assert_eq!((plain.issued(), plain.revoked()), (3, 0), "the grace period holds");
     let history = ask(&plain, &["history", "etl", "--what", "ordered"]);
-    assert!(history.contains("rotate now  by 0 (root)") && history.lines().count() == 1, "{history}");
+    assert!(history.contains("rotate now  by root (uid 0)") && history.lines().count() == 1, "{history}");
     rotad.stop();
     let mut rotad = plain.rotad();
     plain.until("the first sweep", || plain.log().matches("address=").count() == 2 && plain.ready().0 == 200);
@@ -88,9 +88,10 @@ fn a_pause_is_shown_with_its_reason_and_end_and_is_ended_by_resume() {
     plain
         .ask(&["pause", "--all", "--for", "400d", "--reason", "x"])
         .complains(1, &["etl: refused", "--let-expire", "2 credentials"]);
-    assert_eq!(ask(&plain, &["pause", "e*", "--for", "2h", "--reason", "a migration"]), "recorded for etl\n");
+    let told = ask(&plain, &["pause", "e*", "--for", "2h", "--reason", "a migration"]);
+    assert!(told.starts_with("a pause until 20") && told.ends_with("Z is recorded for etl\n"), "{told}");
     let pause = plain.line("etl")["orders"]["paused"].clone();
-    assert_eq!((pause["reason"].as_str(), pause["by"].as_str()), (Some("a migration"), Some("0 (root)")));
+    assert_eq!((pause["reason"].as_str(), pause["by"].as_str()), (Some("a migration"), Some("root (uid 0)")));
     assert!(ask(&plain, &["status"]).contains("paused for 1"), "{}", ask(&plain, &["status"]));
     plain.ask(&["rotate", "--all"]).complains(1, &["etl: refused", "a migration"]);
     ask(&plain, &["resume", "etl"]);
@@ -119,6 +120,30 @@ fn a_token_is_revoked_by_its_id_and_a_served_one_only_on_purpose() {
     ask(&plain, &["revoke", &second, "--even-if-served", "--yes", "--wait"]);
     plain.until("the replacement", || plain.serves_live("etl"));
     plain.ask(&["revoke", "no-such-token", "--yes"]).complains(1, &["no-such-token", "--credential"]);
+    rotad.stop();
+}
+
+#[test]
+fn a_wrong_call_ends_with_2_and_what_is_refused_at_a_credential_with_1() {
+    let plain = controlled(&["etl"]);
+    plain.ask(&["rotate"]).complains(2, &["--all"]);
+    let mut rotad = plain.rotad_delivering(&["etl"]);
+    let pause = ["pause", "--for", "1h", "--reason", "x"];
+    for command in [&["rotate"][..], &["resume"], &["sweep"], &pause] {
+        plain.ask(command).complains(2, &["no credential is named", "--all"]);
+        plain.ask(&[command, &["etl", "--all"]].concat()).complains(2, &["names beside `--all`"]);
+        plain.ask(&[command, &["--label", "team=none"]].concat()).complains(2, &["these labels"]);
+    }
+    let place = plain.path("sinks/etl").display().to_string();
+    let forget = ["forget", "wbe", &place];
+    let revoke = ["revoke", "some-token", "--credential", "wbe", "--yes"];
+    for command in
+        [&["rotate", "wbe"][..], &["resume", "wbe"], &["sweep", "wbe"], &[&pause[..], &["wbe"]].concat(), &forget, &revoke]
+    {
+        plain.ask(command).complains(2, &["no credential of the running configuration is named `wbe`"]);
+    }
+    plain.ask(&["sweep", "--fleet", "tenants"]).complains(2, &["no fleet", "`tenants`"]);
+    plain.ask(&["forget", "etl", "file:/nowhere"]).complains(1, &["etl: refused", "file:/nowhere"]);
     rotad.stop();
 }
 
@@ -160,10 +185,12 @@ fn reload_answers_whether_the_configuration_is_in_force() {
     let mut rotad = plain.rotad_delivering(&["etl"]);
     configure(&plain, &["etl", "web"], "");
     assert_eq!(ask(&plain, &["reload"]), "the new configuration is in force\n");
+    assert_eq!(ask(&plain, &["reload", "--json"]), "{\n  \"in_force\": true\n}\n");
     plain.until("the new credential", || plain.served("web").is_some());
-    plain.ask(&["rotate", "wbe"]).complains(1, &["`wbe`"]);
     configure(&plain, &["etl", "web"], "metrics_listen = \"127.0.0.1:1\"");
-    plain.ask(&["reload"]).complains(1, &["[server]", "restart"]);
+    plain.ask(&["reload"]).complains(1, &["[server]", "restart", "stays in force"]);
+    std::fs::write(plain.path("rotad.toml"), "deployment = 1").unwrap();
+    plain.ask(&["reload"]).complains(2, &["rotad.toml:1:14", "stays in force"]);
     rotad.stop();
 }
 

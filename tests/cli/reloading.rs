@@ -24,6 +24,14 @@ fn an_added_credential_gets_its_token_and_a_removed_one_keeps_what_it_has() {
     assert_eq!(plain.line("three")["let_go"], false);
     let text = plain.ask(&["status"]).out;
     assert!(text.lines().any(|line| line.starts_with("two") && line.contains("let go")), "{text}");
+    let told = || plain.http("/").1.contains("<li>two, its last token until");
+    assert!(told() && plain.http("/api/v1/status").1.contains("\"let_go\":[{\"credential\":\"two\""));
+    rotad.stop();
+    let mut rotad = plain.rotad_delivering(&["one", "three"]);
+    assert!(told(), "a restart forgets it: {}", plain.http("/").1);
+    plain.configure_with(&["one", "two", "three"], SLOW);
+    rotad.signal(Signal::HUP);
+    plain.until("its return", || !told());
     rotad.stop();
 }
 

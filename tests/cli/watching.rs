@@ -27,6 +27,23 @@ fn status_tells_the_same_whether_the_daemon_runs_or_not() {
 }
 
 #[test]
+fn status_says_when_nobody_answers_where_the_daemon_should_be() {
+    let plain = Plain::start();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let head = plain.head().replace("127.0.0.1:0", &free.to_string());
+    plain.configure(&(head + &plain.credential("etl", SLOW)));
+    let mut rotad = plain.rotad_delivering(&["etl"]);
+    plain.until("the delivery", || plain.line("etl")["state"] == "current");
+    let text = plain.ask(&["status"]).out;
+    assert!(text.starts_with("If rotad stopped now, every consumer would keep working for "), "{text}");
+    assert_eq!(plain.status()["daemon_answers"], true);
+    rotad.stop();
+    let text = plain.ask(&["status"]).out;
+    assert!(text.starts_with("rotad does not answer: does it run? Every consumer keeps working for "), "{text}");
+    assert_eq!(plain.status()["daemon_answers"], false);
+}
+
+#[test]
 fn metrics_count_what_was_done() {
     let plain = Plain::start();
     plain.configure_with(&["etl"], FAST);
@@ -135,6 +152,7 @@ fn the_admin_token_s_expiry_is_watched_and_followed_when_it_is_replaced() {
     for (claims, expiry) in [("eyJleHAiOjE2MDAwMDAwMDB9", 1_600_000_000.0), ("eyJleHAiOjQwMDAwMDAwMDB9", 4_000_000_000.0)] {
         std::fs::write(plain.path("admin-token"), format!("eyJhbGciOiJIUzI1NiJ9.{claims}.c2ln")).unwrap();
         plain.until("the expiry", || plain.metric(EXPIRY) == Some(expiry));
+        plain.until("its end to be told", || plain.log().contains("the admin token has expired"));
         assert_eq!(plain.log().matches("the admin token has expired").count(), 1, "{}", plain.log());
     }
     std::fs::write(plain.path("admin-token"), "says-nothing").unwrap();

@@ -1,7 +1,7 @@
 //! The Debian package: installed into a system of its own as docs/install.md says, rotad at work there, upgraded, removed.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::documents::block;
@@ -57,7 +57,8 @@ impl System {
 
 /// The package with this build's program.
 fn package() -> PathBuf {
-    let output = ran(Command::new(repository("deploy/debian/build")).arg(env!("CARGO_BIN_EXE_rotad")));
+    let program = env!("CARGO_BIN_EXE_rotad");
+    let output = ran(Command::new(repository("deploy/debian/build")).arg(program).env("DPKG_DEB_COMPRESSOR_LEVEL", "1"));
     assert!(output.status.success(), "{output:?}");
     PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
 }
@@ -67,6 +68,29 @@ fn configuration(plain: &Plain) -> String {
     let text = block("docs/install.md", "What you need first", "toml").replace("etl_prod", ACCOUNT);
     let added = format!("\napi_url = \"{}\"\n\n[server]\nlisten = \"127.0.0.1:0\"\n\n[sink.disk.file]", plain.api());
     text.replace("\n[sink.disk.file]", &added)
+}
+
+#[test]
+fn a_package_is_made_of_a_program_without_demo_and_without_a_faster_clock() {
+    let check = |program: &Path| ran(Command::new(repository("deploy/is-production")).arg(program));
+    let trying_out = check(Path::new(env!("CARGO_BIN_EXE_rotad")));
+    let told = String::from_utf8(trying_out.stderr).unwrap();
+    assert!(!trying_out.status.success() && told.contains("--no-default-features"), "{told}");
+    let directory = tempfile::tempdir().unwrap();
+    let knows = |call: &str| {
+        let program = directory.path().join("rotad");
+        std::fs::write(&program, format!("#!/bin/sh\ncase \"$*\" in {call}) exit 0;; *) exit 2;; esac\n")).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        !check(&program).status.success()
+    };
+    assert!(!knows("nothing"), "what knows none of it is one for production");
+    assert!(["demo*", "stand-in*", "*--speed*"].into_iter().all(knows));
+    // Those that build a program themselves ask.
+    for path in ["deploy/debian/build", "deploy/release", "Dockerfile"] {
+        let text = std::fs::read_to_string(repository(path)).unwrap();
+        let (_, after) = text.split_once("cargo build --release --locked --no-default-features").unwrap();
+        assert!(after.contains("is-production"), "{path}");
+    }
 }
 
 #[test]

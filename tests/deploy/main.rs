@@ -23,6 +23,7 @@ mod debian;
 mod documents;
 mod kubernetes;
 mod names;
+mod release;
 mod rules;
 mod systemd;
 mod tools;

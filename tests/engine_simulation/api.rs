@@ -254,6 +254,9 @@ impl Provider for SimProvider {
         let (claim, rotation) = (&self.claim, request.name.rotation);
         claim.life.gate().await;
         claim.sim.world().judge_mint(claim, rotation);
+        if request.token_type == TokenType::ReadWrite && claim.policy.token_type == TokenType::ReadScaling {
+            claim.sim.world().set_ups.insert(rotation);
+        }
         let met = claim.enter(Step::Issue).await;
         let late = {
             let mut world = claim.sim.world();
@@ -359,8 +362,33 @@ impl Provider for SimProvider {
         VerifyOutcome::Verified
     }
 
-    /// The core can't tell the two apart, so they are simulated as one.
-    async fn verify_by_connecting(&self, account: &Account, _: TokenType, value: &Secret) -> VerifyOutcome {
-        self.verify_itself(account, value).await
+    /// No credential's own token is verified so: it is an account's first connection.
+    async fn verify_by_connecting(&self, _: &Account, _: TokenType, value: &Secret) -> VerifyOutcome {
+        let met = self.claim.enter(Step::Verify).await;
+        wait(met.there).await;
+        self.claim.life.gate().await;
+        let (let_in, done) = {
+            let mut world = self.claim.sim.world();
+            let index = world.index_of_value(value);
+            let token = &world.tokens[index];
+            let (account, let_in) = (token.account, token.is_live(world.now) && token.token_type == TokenType::ReadWrite);
+            let done =
+                !matches!(met.fault, Some(Fault::TimedOutNotDone | Fault::Disproved)) && met.fault.and_then(failure).is_none();
+            if let_in && done {
+                // With another organization's admin token it was connected to there; the core takes the two for one.
+                world.connected.insert(namesake(account).unwrap_or(account));
+                world.tell(Some(self.claim.credential), || format!("account {account} is connected to with t{index}"));
+            }
+            (let_in, done)
+        };
+        let timed_out = matches!(met.fault, Some(Fault::TimedOutNotDone | Fault::TimedOutDone));
+        wait(if timed_out { PATIENCE } else { met.back }).await;
+        self.claim.leave(&met).await;
+        match (met.fault.and_then(failure), let_in && done, timed_out) {
+            (Some(failed), _, _) => VerifyOutcome::Failed(failed),
+            (None, true, false) => VerifyOutcome::Verified,
+            (None, _, true) => VerifyOutcome::Failed(no_answer()),
+            (None, false, false) => VerifyOutcome::Disproved(Failed::new(Reason::Revoked, "refused")),
+        }
     }
 }

@@ -2,13 +2,14 @@
 //! process, and what was is there for the next one, unless the record itself is lost or restored.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use rotad::clock::Clock;
-use rotad::journal::{CLOCK_MARK, From, HistoryLine, Identity, Journal, JournalError, Page, Row, Save};
+use rotad::journal::{CLOCK_MARK, Commit, From, HistoryLine, Identity, Journal, JournalError, Observer, Page, Row, Save};
 use rotad::rotation::{CredentialName, DeliveryId, Happened, InstallationId, Moment, RotationId};
 use tokio::time::sleep;
 
@@ -28,7 +29,10 @@ pub struct Record {
     facts: BTreeMap<String, String>,
     /// Saved by the next commit.
     mark: Option<Moment>,
-    history: VecDeque<HistoryLine>,
+    /// Each line with its number.
+    history: VecDeque<(u64, HistoryLine)>,
+    /// How many lines there ever were.
+    lines: u64,
     /// Places that were configured when a turn was saved, each with the newest rotation of the time.
     places: BTreeMap<DeliveryId, RotationId>,
     pub history_max: usize,
@@ -43,6 +47,7 @@ impl Record {
             facts: BTreeMap::new(),
             mark: None,
             history: VecDeque::new(),
+            lines: 0,
             places: BTreeMap::new(),
             history_max: HISTORY_MAX,
             closed: false,
@@ -72,7 +77,7 @@ impl Record {
     }
 
     pub fn history(&self) -> impl Iterator<Item = &HistoryLine> {
-        self.history.iter()
+        self.history.iter().map(|(_, line)| line)
     }
 
     /// A writer opened it: what a writer before had not committed is gone.
@@ -100,19 +105,128 @@ impl Record {
                 return Err(JournalError::Conflict(earlier.clone()));
             }
             self.rows.remove(earlier);
-            self.history.iter_mut().filter(|line| line.credential == *earlier).for_each(|line| {
+            self.history.iter_mut().filter(|(_, line)| line.credential == *earlier).for_each(|(_, line)| {
                 line.credential = save.credential.clone();
             });
         }
         let version = save.expected.unwrap_or(0) + 1;
-        let lines = save.entries.into_iter().map(|entry| HistoryLine { credential: save.credential.clone(), entry });
-        self.history.extend(lines);
+        for entry in save.entries {
+            self.lines += 1;
+            self.history.push_back((self.lines, HistoryLine { credential: save.credential.clone(), entry }));
+        }
         while self.history.len() > self.history_max {
             self.history.pop_front();
         }
         self.rows.insert(save.credential, (Row { version, state: save.state, wake_at: save.wake_at }, memo));
         self.commit();
         Ok(version)
+    }
+
+    fn rows_after(&self, after: Option<&CredentialName>, limit: usize) -> Vec<(CredentialName, Row)> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let rows = self.rows.range::<CredentialName, _>((start, Bound::Unbounded));
+        rows.take(limit).map(|(name, (row, _))| (name.clone(), row.clone())).collect()
+    }
+
+    fn set_fact(&mut self, name: &str, value: String) {
+        self.facts.insert(name.to_owned(), value);
+        self.commit();
+    }
+
+    fn page(&self, page: &Page) -> Vec<(u64, HistoryLine)> {
+        let fits = |(_, line): &&(u64, HistoryLine)| {
+            page.credential.as_ref().is_none_or(|credential| line.credential == *credential)
+                && (page.since..page.until).contains(&line.entry.at)
+        };
+        let lines = self.history.iter().filter(fits);
+        match page.from {
+            From::After(after) => lines.filter(|(number, _)| *number > after).take(page.limit).cloned().collect(),
+            From::Before(before) => lines.rev().filter(|(number, _)| *number < before).take(page.limit).cloned().collect(),
+        }
+    }
+
+    fn prune(&mut self, before: Timestamp) -> u64 {
+        let held = self.history.len();
+        self.history.retain(|(_, line)| line.entry.at >= before);
+        (held - self.history.len()) as u64
+    }
+
+    fn close(&mut self) {
+        self.commit();
+        self.closed = true;
+    }
+}
+
+/// The record as a journal by itself, without a world around it: as it is held to the contract.
+pub struct Kept {
+    record: Mutex<Record>,
+    /// Told of each write: every one is a commit of its own.
+    observer: Observer,
+}
+
+impl Kept {
+    pub fn new(observer: Observer) -> Self {
+        Self { record: Mutex::new(Record { history_max: usize::MAX, ..Record::new(7, 0) }), observer }
+    }
+
+    fn write<T>(&self, write: impl FnOnce(&mut Record) -> T) -> T {
+        let outcome = write(&mut self.record.lock().unwrap());
+        (self.observer)(Commit { took: Duration::ZERO, writes: 1 });
+        outcome
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&Record) -> T) -> T {
+        read(&self.record.lock().unwrap())
+    }
+}
+
+#[async_trait]
+impl Journal for Kept {
+    fn identity(&self) -> Identity {
+        self.read(|record| record.identity)
+    }
+
+    async fn load(&self, credential: &CredentialName) -> Result<Option<Row>, JournalError> {
+        Ok(self.read(|record| record.row(credential).cloned()))
+    }
+
+    async fn load_after(&self, after: Option<&CredentialName>, limit: usize) -> Result<Vec<(CredentialName, Row)>, JournalError> {
+        Ok(self.read(|record| record.rows_after(after, limit)))
+    }
+
+    async fn save(&self, save: Save) -> Result<u64, JournalError> {
+        self.write(|record| record.save(save, Memo::default()))
+    }
+
+    async fn fact(&self, name: &str) -> Result<Option<String>, JournalError> {
+        Ok(self.read(|record| record.fact(name).cloned()))
+    }
+
+    async fn set_fact(&self, name: &str, value: String) -> Result<(), JournalError> {
+        self.write(|record| record.set_fact(name, value));
+        Ok(())
+    }
+
+    async fn history_page(&self, page: Page) -> Result<Vec<(u64, HistoryLine)>, JournalError> {
+        Ok(self.read(|record| record.page(&page)))
+    }
+
+    async fn prune_history(&self, before: Timestamp) -> Result<u64, JournalError> {
+        Ok(self.write(|record| record.prune(before)))
+    }
+
+    async fn probe(&self) -> Result<(), JournalError> {
+        self.write(Record::commit);
+        Ok(())
+    }
+
+    async fn mark_clock(&self, now: Moment) -> Result<(), JournalError> {
+        self.record.lock().unwrap().mark = Some(now);
+        Ok(())
+    }
+
+    async fn close(&self) {
+        self.record.lock().unwrap().close();
     }
 }
 
@@ -149,13 +263,13 @@ pub fn index_of(name: &CredentialName) -> usize {
 fn step_of(save: &Save) -> Step {
     use Happened::*;
     let has = |kinds: &[Happened]| save.entries.iter().any(|entry| kinds.contains(&entry.what));
-    if has(&[Intended]) {
+    if has(&[Intended, SetUpIntended]) {
         Step::Intend
     } else if has(&[RevocationIntended]) {
         Step::IntendRevocation
     } else if has(&[Attempted]) {
         Step::Attempt
-    } else if has(&[Issued, IssueRefused, Lost, Unfit, Verified, VerifyFailed]) {
+    } else if has(&[Issued, IssueRefused, Lost, Unfit, Verified, VerifyFailed, Connected, ConnectFailed]) {
         Step::Record
     } else if has(&[Confirmed, Promoted]) {
         Step::Confirm
@@ -193,7 +307,7 @@ impl World {
         for entry in &save.entries {
             let Some(rotation) = entry.rotation else { continue };
             let verdict = match entry.what {
-                Happened::Intended => self.blast.rotation(at, forced(rotation)),
+                Happened::Intended | Happened::SetUpIntended => self.blast.rotation(at, forced(rotation)),
                 Happened::RevocationIntended => self.blast.revocation(at),
                 _ => continue,
             };
@@ -221,7 +335,7 @@ impl World {
             }
             let memo = &mut self.actors[credential].memo;
             match (entry.what, entry.rotation) {
-                (Happened::Intended, Some(rotation)) => drop(memo.recorded.insert(rotation)),
+                (Happened::Intended | Happened::SetUpIntended, Some(rotation)) => drop(memo.recorded.insert(rotation)),
                 (Happened::Attempted, Some(rotation)) => drop(memo.attempted.insert(rotation)),
                 (Happened::Rebuilt, _) => {
                     // The period begins anew with a rebuild, under the grace period of now (S2).
@@ -314,10 +428,7 @@ impl Journal for SimJournal {
 
     async fn load_after(&self, after: Option<&CredentialName>, limit: usize) -> Result<Vec<(CredentialName, Row)>, JournalError> {
         self.life.gate().await;
-        let world = self.sim.world();
-        let start = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
-        let rows = world.record.rows.range::<CredentialName, _>((start, std::ops::Bound::Unbounded));
-        Ok(rows.take(limit).map(|(name, (row, _))| (name.clone(), row.clone())).collect())
+        Ok(self.sim.world().record.rows_after(after, limit))
     }
 
     async fn save(&self, save: Save) -> Result<u64, JournalError> {
@@ -340,43 +451,23 @@ impl Journal for SimJournal {
 
     async fn fact(&self, name: &str) -> Result<Option<String>, JournalError> {
         self.life.gate().await;
-        Ok(self.sim.world().record.facts.get(name).cloned())
+        Ok(self.sim.world().record.fact(name).cloned())
     }
 
     async fn set_fact(&self, name: &str, value: String) -> Result<(), JournalError> {
         self.life.gate().await;
-        let mut world = self.sim.world();
-        world.record.facts.insert(name.to_owned(), value);
-        world.record.commit();
+        self.sim.world().record.set_fact(name, value);
         Ok(())
     }
 
     async fn history_page(&self, page: Page) -> Result<Vec<(u64, HistoryLine)>, JournalError> {
         self.life.gate().await;
-        let world = self.sim.world();
-        let fits = |line: &HistoryLine| {
-            page.credential.as_ref().is_none_or(|credential| line.credential == *credential)
-                && (page.since..page.until).contains(&line.entry.at)
-        };
-        let numbered = (1..).zip(world.record.history.iter()).filter(|(_, line)| fits(line));
-        let numbered = numbered.map(|(number, line)| (number, line.clone()));
-        Ok(match page.from {
-            From::After(after) => numbered.filter(|(number, _)| *number > after).take(page.limit).collect(),
-            From::Before(before) => {
-                let mut newest: Vec<_> = numbered.filter(|(number, _)| *number < before).collect();
-                newest.reverse();
-                newest.truncate(page.limit);
-                newest
-            }
-        })
+        Ok(self.sim.world().record.page(&page))
     }
 
     async fn prune_history(&self, before: Timestamp) -> Result<u64, JournalError> {
         self.life.gate().await;
-        let history = &mut self.sim.world().record.history;
-        let held = history.len();
-        history.retain(|line| line.entry.at >= before);
-        Ok((held - history.len()) as u64)
+        Ok(self.sim.world().record.prune(before))
     }
 
     async fn probe(&self) -> Result<(), JournalError> {
@@ -397,8 +488,6 @@ impl Journal for SimJournal {
     }
 
     async fn close(&self) {
-        let mut world = self.sim.world();
-        world.record.commit();
-        world.record.closed = true;
+        self.sim.world().record.close();
     }
 }

@@ -3,14 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rotad::rotation::{DeliveryId, RotationId};
+use rotad::rotation::{DeliveryId, RotationId, TokenType};
 use rotad::secret::Secret;
 use rotad::sinks::{Payload, Version};
 
 use super::api::namesake;
 use super::claim::{Claim, Seen};
 use super::setup::organization_of;
-use super::world::{PLANTED, World};
+use super::world::{Actor, PLANTED, World};
 use crate::simulator::oracle::{Look, Memo, Scene};
 use crate::simulator::setup::account_index;
 use crate::simulator::sim::{NEVER, patience};
@@ -99,9 +99,11 @@ impl World {
         if fits {
             actor.memo.newest = Some(rotation);
         }
-        actor.hands.insert(rotation, index);
         self.never_left.insert(index, claim.life.id);
-        claim.seen.lock().unwrap().unverified = true;
+        if !self.set_ups.contains(&rotation) {
+            actor.hands.insert(rotation, index);
+            claim.seen.lock().unwrap().unverified = true;
+        }
     }
 
     /// A DELETE is sent.
@@ -111,6 +113,8 @@ impl World {
         let memo = self.record.memo(&claim.policy.owner.credential);
         let rotation = self.tokens[index].name.rotation;
         let never_left = self.never_left.get(&index) == Some(&claim.life.id) && !memo.attempted.contains(&rotation);
+        // That none is ever written is judged at each write.
+        let never_left = never_left || self.set_ups.contains(&rotation);
         let wrong = seen.wrongly_listed && self.knows_a_live_token(claim, &memo);
         let scene = self.scene(claim, &seen, &memo, &seen.held, wrong);
         let verdict = scene.revocation(rotation, index, never_left && !wrong);
@@ -144,9 +148,17 @@ impl World {
         }
         let index = self.index_of_value(payload.value);
         let token = &self.tokens[index];
+        // What another organization's account of that name needs, nobody here can know.
+        let account = namesake(token.account).unwrap_or(token.account);
+        let unconnected = token.token_type == TokenType::ReadScaling && !self.connected.contains(&account);
+        let unusable = unconnected || self.set_ups.contains(&token.name.rotation);
         if token.name.rotation != payload.rotation || token.name.owner != *payload.owner || *payload.owner != claim.policy.owner {
             let detail = format!("`{place}` is to get t{index}, which is not of {}", payload.rotation);
             self.violate("S1", Some(credential), detail);
+        }
+        if unusable {
+            let detail = format!("`{place}` is to get t{index}, and account {account} was never connected to");
+            self.violate("scaling", Some(credential), detail);
         }
         if !self.record.memo(&claim.policy.owner.credential).attempted.contains(&payload.rotation) {
             let detail = format!("t{index} is written to `{place}`, and that it was attempted is not recorded");
@@ -207,6 +219,12 @@ impl World {
     pub fn expires(&mut self, index: usize) {
         if self.tokens[index].ended.is_some() || !self.recovered {
             return;
+        }
+        // A journal that was lost since knows nothing of it.
+        let known =
+            |actor: &Actor| self.record.memo(&actor.policy.owner.credential).recorded.contains(&self.tokens[index].name.rotation);
+        if !self.setup.strict && self.set_ups.contains(&self.tokens[index].name.rotation) && self.actors.iter().any(known) {
+            return self.violate("L2", None, format!("t{index}, with which an account was connected to, was left to expire"));
         }
         let serving = self.configured().find(|(_, place)| place.value() == Some(index) && place.now().author == Author::Us);
         if let Some((credential, place)) = serving {

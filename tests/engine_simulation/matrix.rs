@@ -145,6 +145,8 @@ listed! {
         ClockAYearAhead,
         ClockAYearBack,
         Suspended,
+        /// The machine is suspended until a token of the credential has expired.
+        TokenExpired,
     }
 }
 
@@ -184,7 +186,7 @@ impl Fault {
             CrashBefore | CrashUnderWay | CrashAfter | Stopped => Class::Crash,
             JournalUnwritable | JournalLost | JournalRestored => Class::Journal,
             ClockAMinuteAhead | ClockAMinuteBack | ClockAnHourAhead | ClockAnHourBack | ClockAYearAhead | ClockAYearBack
-            | Suspended => Class::Clocks,
+            | Suspended | TokenExpired => Class::Clocks,
             DeliveriesChanged | TimesChanged | CredentialRemoved => Class::Reloads,
             RolledBack | ChangedByHand | Wiped | ScheduledForDeletion | OwnedByOther | RevokedByHand | SecondInstallation
             | WrongOrganization => Class::Persons,

@@ -9,7 +9,7 @@ use super::api::namesake;
 use super::journal::Record;
 use super::matrix::{Class, Fault};
 use super::setup::{ORGANIZATIONS, Times, deliveries, organization_of};
-use super::world::{Mend, Signal, World};
+use super::world::{Mend, Signal, World, connected_by_a_person};
 use crate::simulator::rng::Rng;
 use crate::simulator::setup::{account_index, owner};
 use crate::simulator::sim::NEVER;
@@ -67,6 +67,7 @@ impl World {
                 self.tell(None, || format!("the machine was suspended for {} s", period / SECOND));
                 true
             }
+            TokenExpired => self.outlive_a_token(credential),
             Stopped => {
                 self.signal(Signal::Stop);
                 self.life.is_some()
@@ -160,10 +161,27 @@ impl World {
         true
     }
 
-    fn revoke_by_hand(&mut self, credential: usize) -> bool {
+    /// The live tokens of a credential.
+    fn own_live(&mut self, credential: usize) -> Vec<usize> {
         let (account, own) = (account_index(&self.actors[credential].policy.account), owner(credential));
         let live = self.live_of(account);
-        let ours: Vec<usize> = live.into_iter().filter(|index| self.tokens[*index].name.owner == own).collect();
+        live.into_iter().filter(|index| self.tokens[*index].name.owner == own).collect()
+    }
+
+    fn outlive_a_token(&mut self, credential: usize) -> bool {
+        let live = self.own_live(credential);
+        let Some(first) = live.into_iter().map(|index| self.tokens[index].expires).filter(|expires| *expires != NEVER).min()
+        else {
+            return false;
+        };
+        let period = first - self.now + 1;
+        self.time.suspend(period);
+        self.tell(None, || format!("the machine was suspended for {} s, until a token had expired", period / SECOND));
+        true
+    }
+
+    fn revoke_by_hand(&mut self, credential: usize) -> bool {
+        let ours = self.own_live(credential);
         if ours.is_empty() {
             return false;
         }
@@ -271,6 +289,7 @@ impl World {
             let (ttl, grace) = (policy.ttl.as_secs(), policy.grace.as_secs());
             format!("is configured anew: ttl {ttl} s, {:?}, grace {grace} s, {places:?}", policy.schedule)
         });
+        self.connected.extend(connected_by_a_person(&policy));
         let actor = &mut self.actors[credential];
         actor.policy = Arc::new(policy);
         actor.changed = true;
@@ -312,7 +331,7 @@ impl World {
     pub fn lose_journal(&mut self) -> bool {
         self.crash();
         let installation = self.class_rng(Class::Journal).next() as u32;
-        self.blast.forget();
+        self.blast.journal_lost(self.now);
         // A new journal is dated by the wall clock of the process that makes it.
         self.record = Record::new(installation, self.now + self.time.offset());
         true
@@ -325,7 +344,7 @@ impl World {
         self.crash();
         let snapshots = self.snapshots.len() as u64;
         let index = self.class_rng(Class::Journal).below(snapshots) as usize;
-        self.blast.forget();
+        self.blast.journal_lost(self.now);
         self.record = self.snapshots[index].clone();
         true
     }

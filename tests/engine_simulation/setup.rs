@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use rotad::rotation::{DeliveryId, DeliveryPolicy, Mode, Policy, Schedule, TokenType, Verify};
+use rotad::rotation::{DeliveryId, DeliveryPolicy, FirstConnection, Mode, Policy, Schedule, TokenType, Verify};
 
 use super::matrix::{Class, Fault, Step, owed};
 use crate::simulator::rng::Rng;
@@ -122,15 +122,22 @@ impl Times {
         let owner = owner(index);
         let (schedule, gap) = self.cron(rng).unwrap_or_else(|| (Schedule::every(span(self.every), &owner), self.every));
         let account_number = if rng.permille(150) { index / 2 } else { index };
+        let token_type = *rng.pick(&[TokenType::ReadWrite, TokenType::ReadScaling]);
+        let first_connection = match token_type {
+            TokenType::ReadScaling if index.is_multiple_of(2) => FirstConnection::ByRotad,
+            _ => FirstConnection::NotNeeded,
+        };
         let policy = Policy {
             renamed_from: None,
             adopt: [].into(),
             used_by_rotad: false,
+            account_is_kept: false,
+            first_connection,
             schedule,
             organization: ORGANIZATIONS[organization_of(account_number)].into(),
             account: account(account_number),
             owner,
-            token_type: *rng.pick(&[TokenType::ReadWrite, TokenType::ReadScaling]),
+            token_type,
             ttl: span(self.ttl),
             window: self.window.map(span),
             grace: span(self.grace),
@@ -285,6 +292,7 @@ impl Setup {
             policy.account = account(2 * index);
             policy.organization = ORGANIZATIONS[0].into();
             policy.verify = Verify::List;
+            policy.first_connection = FirstConnection::NotNeeded;
             policy.window = times.window.map(span);
             setup.plans.push(Plan { policy: Arc::new(policy), gap: times.every, places: chosen });
         }
@@ -332,7 +340,11 @@ impl Setup {
     /// How long a fault that was steered to is not repeated, so that rotations go on between.
     pub fn pause_after(&self, fault: Fault) -> Ms {
         match fault {
-            Fault::JournalLost | Fault::JournalRestored | Fault::SecondInstallation | Fault::NoSuchAccount => self.every / 2,
+            Fault::JournalLost
+            | Fault::JournalRestored
+            | Fault::SecondInstallation
+            | Fault::NoSuchAccount
+            | Fault::TokenExpired => self.every / 2,
             Fault::CredentialRemoved | Fault::ScheduledForDeletion | Fault::OwnedByOther | Fault::WrongOrganization => {
                 self.every / 2
             }

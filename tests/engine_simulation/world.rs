@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rotad::clock::Reading;
-use rotad::rotation::{DeliveryId, Fingerprint, Policy, RotationId};
+use rotad::rotation::{DeliveryId, Fingerprint, FirstConnection, Policy, RotationId, TokenType};
 use rotad::secret::Secret;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
@@ -17,6 +17,7 @@ use super::matrix::{Class, Fault, Matrix, Step};
 use super::setup::Setup;
 use crate::simulator::oracle::{Memo, Violation};
 use crate::simulator::rng::Rng;
+use crate::simulator::setup::account_index;
 use crate::simulator::world::{FOREIGN, Ms, Place, SECOND, Token, span, stamp};
 
 /// The most turns of a credential within an hour: more is spinning (L3).
@@ -155,6 +156,10 @@ pub struct World {
     /// Tokens whose value never left the process that issued them.
     pub never_left: BTreeMap<usize, u64>,
     pub adopted: BTreeSet<usize>,
+    /// Accounts whose read-scaling tokens work.
+    pub connected: BTreeSet<usize>,
+    /// Rotations whose tokens are there to connect with, and for nothing else.
+    pub set_ups: BTreeSet<RotationId>,
     pub accounts_gone: BTreeSet<usize>,
     /// The organization whose admin token is another one's.
     pub wrong_organization: Option<usize>,
@@ -253,6 +258,8 @@ impl World {
             died: BTreeMap::new(),
             never_left: BTreeMap::new(),
             adopted: BTreeSet::new(),
+            connected: setup.plans.iter().filter_map(|plan| connected_by_a_person(&plan.policy)).collect(),
+            set_ups: BTreeSet::new(),
             accounts_gone: BTreeSet::new(),
             wrong_organization: None,
             wrong_since: 0,
@@ -547,6 +554,12 @@ impl World {
     pub fn fingerprint(&self, value: usize) -> Fingerprint {
         self.fingerprints.get(value).copied().unwrap_or_else(|| self::value(value).fingerprint())
     }
+}
+
+/// Who says in the configuration that an account was connected to has done it.
+pub fn connected_by_a_person(policy: &Policy) -> Option<usize> {
+    let done = policy.first_connection == FirstConnection::NotNeeded && policy.token_type == TokenType::ReadScaling;
+    done.then(|| account_index(&policy.account))
 }
 
 /// The text of the value with this index: a token's, or what a person put.

@@ -100,6 +100,12 @@ impl Faked {
         assert!(self.plain.log().contains("are frozen until the clocks agree"));
     }
 
+    /// Lives a while under the wrong clock, for more than one rotation and its grace period.
+    fn holds(&self) {
+        std::thread::sleep(HOLD);
+        self.harmed_nobody();
+    }
+
     fn until_thawed(&self) {
         let reasons = ["not_compared", "clock_jump", "clock_skew"];
         self.plain.until("the end of the freeze", || !reasons.iter().any(|reason| self.is_frozen(reason)));
@@ -157,6 +163,8 @@ fn moved_by(distance: i64) {
             faked.until_frozen(0);
             let jumps = faked.plain.metric("rotad_clock_jumps_total").unwrap();
             assert!(jumps >= 1.0, "{jumps}");
+        } else {
+            faked.holds();
         }
         rotad.stop();
         rotad = faked.rotad();
@@ -164,6 +172,8 @@ fn moved_by(distance: i64) {
             faked.until_frozen(0);
             let skew = faked.plain.metric("rotad_clock_skew_seconds").unwrap();
             assert!((skew - offset as f64).abs() < 60.0, "{skew} s, not {offset} s");
+        } else {
+            faked.holds();
         }
         faked.set(0);
         faked.until_thawed();

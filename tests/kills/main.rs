@@ -24,6 +24,7 @@ mod proxy;
 
 mod clocks;
 mod fail_points;
+mod first_start;
 mod suspended;
 
 /// These wait most of their time: they run at the same time, however few processors there are.

@@ -86,11 +86,18 @@ fn an_unconditional_write() {
 }
 
 /// Breakages that only the simulator finds (`tests/breakages.rs`), each with what the model leaves out.
-const NOT_IN_THE_MODEL: [(Breakage, &str); 4] = [
+const NOT_IN_THE_MODEL: [(Breakage, &str); 11] = [
     (Breakage::GraceShortened, "a reload that shortens the grace period"),
     (Breakage::FreezeIgnored, "clocks that are wrong"),
     (Breakage::DeadlineIgnored, "an outage as long as a token's life"),
     (Breakage::NeverWoken, "states in which nothing at all is due"),
+    (Breakage::WithdrawalIgnored, "tokens made by hand that the operator lists for adoption"),
+    (Breakage::AnothersAdopted, "tokens made by hand that the operator lists for adoption"),
+    (Breakage::UnusedAdminToken, "the admin token's own rotation"),
+    (Breakage::ConnectionSkipped, "read-scaling tokens"),
+    (Breakage::ConnectionForgotten, "read-scaling tokens"),
+    (Breakage::SetUpTokenKept, "read-scaling tokens"),
+    (Breakage::SetUpSentAgain, "read-scaling tokens"),
 ];
 
 #[test]

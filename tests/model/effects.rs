@@ -43,6 +43,7 @@ impl<'m> Run<'m, '_> {
                 turn.verified(*rotation, VerifyOutcome::Verified, self.moment(turning));
                 Ended::Not
             }
+            Action::Connect { .. } => unreachable!("the model's tokens are read/write ones"),
             Action::Write { delivery, rotation } => self.write(turning, turn, delivery, *rotation, strike),
             Action::Revoke { rotation, token, .. } => self.revoke(turning, turn, *rotation, token, conditions, strike),
             Action::Wait { .. } => Ended::Over,

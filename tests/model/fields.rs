@@ -186,6 +186,8 @@ impl Canon {
             swept_by,
             orders,
             adoptions,
+            connected,
+            unconnected,
         } = credential;
         self.flag(*known);
         let old = std::mem::take(rotations);
@@ -245,6 +247,7 @@ impl Canon {
         self.flag(name.is_some());
         assert!(renamed.is_empty(), "the model renames no credential");
         assert!(adoptions.is_empty(), "the model takes over no token made by hand");
+        assert!(connected.is_none() && unconnected.is_none(), "the model's tokens are read/write ones");
         assert!(orders.is_empty(), "nobody orders anything in the model");
         self.maybe_by(swept_by);
     }
@@ -259,6 +262,7 @@ impl Canon {
             stage,
             token,
             adopted,
+            set_up,
             missing_since,
             vanished,
             attempts,
@@ -276,6 +280,7 @@ impl Canon {
             Stage::Unfit => 4,
             Stage::Orphaned => 5,
             Stage::ByHand => 6,
+            Stage::SetUp => 7,
         });
         self.flag(token.is_some());
         if let Some(Recorded { id, created_at, expires_at, fingerprint: known }) = token {
@@ -293,6 +298,7 @@ impl Canon {
             }
         }
         self.flag(*adopted);
+        self.flag(*set_up);
         self.maybe_wall(missing_since, LISTS_AGE);
         self.flag(*vanished);
         self.short(attempts.len());
@@ -347,11 +353,13 @@ impl Canon {
             revoke_now,
             resumed,
             used,
+            connected,
         } = memo;
         assert!(
             rotate_after.is_none() && revoke_now.is_empty() && resumed.is_empty() && used.is_none(),
             "nobody orders anything in the model"
         );
+        assert!(connected.is_none(), "the model's tokens are read/write ones");
         self.id_set(recorded);
         self.maybe_id(newest);
         self.short(shown.len());

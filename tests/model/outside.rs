@@ -8,7 +8,7 @@ use super::run::{Outside, RESTART, Run, Turning, is_effect};
 use super::state::{Call, DELETE_LATE, GRACE, Journal, POST_LATE, TTL};
 use crate::simulator::world::{Author, Content, Ended, FOREIGN, MINUTE, Ms, Place, SECOND};
 
-/// A fault; `at` says which place or token it concerns, where there are several.
+/// A fault; `at` says which place or token it concerns, where there are several, or which configuration comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
     pub kind: Kind,
@@ -88,7 +88,7 @@ impl Run<'_, '_> {
                 use Kind as K;
                 faults.extend([K::RevokeRefused, K::RevokeLostNotDone, K::RevokeLostDone, K::RevokeLate].map(|kind| (kind, 0)));
             }
-            Action::Verify { .. } | Action::Wait { .. } => {}
+            Action::Verify { .. } | Action::Connect { .. } | Action::Wait { .. } => {}
         }
     }
 
@@ -123,8 +123,9 @@ impl Run<'_, '_> {
         faults.extend(live.into_iter().map(|index| (Kind::RevokedByHand, index)));
         if turning.first {
             match self.state.sites[turning.site].config {
-                0 => faults.extend([(Kind::DeliveryRemoved, 0), (Kind::DeliveryMoved, 0)]),
-                _ => faults.push((Kind::DeliveryAdded, 0)),
+                0 => faults.extend([(Kind::DeliveryRemoved, 1), (Kind::DeliveryMoved, 2), (Kind::DeliveryAdded, 3)]),
+                1 | 2 => faults.push((Kind::DeliveryAdded, 0)),
+                _ => faults.push((Kind::DeliveryRemoved, 0)),
             }
         }
     }
@@ -172,9 +173,7 @@ impl Run<'_, '_> {
                 self.state.sites[site].journal = *self.state.sites[site].backup.clone().unwrap();
                 Outside::Dies(RESTART)
             }
-            Kind::DeliveryRemoved => self.configure(1),
-            Kind::DeliveryMoved => self.configure(2),
-            Kind::DeliveryAdded => self.configure(0),
+            Kind::DeliveryRemoved | Kind::DeliveryMoved | Kind::DeliveryAdded => self.configure(at),
             _ => Outside::Strikes,
         }
     }

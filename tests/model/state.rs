@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rotad::rotation::{
-    Credential, DeliveryId, DeliveryPolicy, Facts, InstallationId, Mode, Moment, Policy, ProcessId, RotationId, Schedule, Steady,
-    TokenName, TokenType, Verify,
+    Credential, DeliveryId, DeliveryPolicy, Facts, FirstConnection, InstallationId, Mode, Moment, Policy, ProcessId, RotationId,
+    Schedule, Steady, TokenName, TokenType, Verify,
 };
 
 use crate::simulator::oracle::Memo;
@@ -115,7 +115,7 @@ pub enum Call {
 /// What an exploration is about.
 #[derive(Debug)]
 pub struct Model {
-    /// Both deliveries; without the second; the second moved to another place.
+    /// Both deliveries; without the second; the second moved to another place; a third one beside both.
     pub policies: Vec<Policy>,
     pub faults: u8,
     pub takeovers: u8,
@@ -129,7 +129,7 @@ pub struct Model {
 impl Model {
     pub fn new(faults: u8) -> Self {
         Self {
-            policies: vec![policy(&[0, 1]), policy(&[0]), policy(&[0, 2])],
+            policies: vec![policy(&[0, 1]), policy(&[0]), policy(&[0, 2]), policy(&[0, 1, 2])],
             faults,
             takeovers: 0,
             newcomers: 0,
@@ -179,6 +179,8 @@ fn policy(places: &[usize]) -> Policy {
         renamed_from: None,
         adopt: [].into(),
         used_by_rotad: false,
+        account_is_kept: false,
+        first_connection: FirstConnection::NotNeeded,
         owner: owner(0),
         organization: "main".into(),
         account: account(0),

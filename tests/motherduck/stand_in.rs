@@ -224,7 +224,10 @@ async fn it_is_steered_over_http() {
     let control =
         async |method: &str, path: &str, body: Option<Value>| ask(&server, method, &format!("/_stand-in/{path}"), "", body).await;
 
-    assert_eq!(ask(&server, "GET", "/_stand-in/validate", value.expose(), None).await, (200, json!({ "username": ACCOUNT })));
+    assert_eq!(
+        ask(&server, "GET", "/_stand-in/validate", value.expose(), None).await,
+        (200, json!({ "username": ACCOUNT, "token_type": "read_write" }))
+    );
     assert_eq!(ask(&server, "GET", "/_stand-in/validate", "nothing", None).await.0, 401);
     // Whoever uses a token has an instance running.
     let (_, active) = ask(&server, "GET", "/v1/active_accounts", ADMIN_TOKEN, None).await;

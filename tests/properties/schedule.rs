@@ -75,7 +75,7 @@ fn accepted(lines: &str) -> Option<Policy> {
     let (name, credential) = config.credentials.first_key_value()?;
     let owner = Owner { deployment: config.deployment.clone(), credential: name.clone() };
     let places: [(DeliveryId, SignedDuration); 1] = [(place("a"), secs(10))];
-    Some(credential.policy(owner, 16, &places, secs(3_600)))
+    Some(credential.policy(owner, 16, &places, secs(3_600), false))
 }
 
 fn lines() -> impl Strategy<Value = String> {

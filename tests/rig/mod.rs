@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use rotad::rotation::{
-    Account, Action, Blocked, Conditions, Credential, DeliveryId, DeliveryPolicy, Facts, Failed, Fingerprint, Happened,
-    InstallationId, IssueOutcome, IssuedToken, Limits, ListOutcome, ListedToken, Mode, Moment, Order, Owner, Policy, ProcessId,
-    ReadOutcome, Reason, RevokeOutcome, RotationId, Schedule, Shows, Steady, TokenId, TokenName, TokenType, Turn, Verify,
-    VerifyOutcome, WriteOutcome,
+    Account, Action, Blocked, Conditions, Credential, DeliveryId, DeliveryPolicy, Facts, Failed, Fingerprint, FirstConnection,
+    Happened, InstallationId, IssueOutcome, IssuedToken, Limits, ListOutcome, ListedToken, Mode, Moment, Order, Owner, Policy,
+    ProcessId, ReadOutcome, Reason, RevokeOutcome, RotationId, Schedule, Shows, Steady, TokenId, TokenName, TokenType, Turn,
+    Verify, VerifyOutcome, WriteOutcome,
 };
 
 pub const INSTALLATION: InstallationId = InstallationId(0xaaaa_0001);
@@ -60,6 +60,9 @@ pub struct Wrong {
     pub issue_is_carried_out: bool,
     pub ttl_dropped: bool,
     pub revoke: Option<RevokeOutcome>,
+    pub connect: Option<VerifyOutcome>,
+    /// The process ends when it is about to do this.
+    pub ends_at: Option<fn(&Action) -> bool>,
     /// Writes are answered, and reads don't show them.
     pub writes_lag: bool,
 }
@@ -88,6 +91,8 @@ impl Rig {
             renamed_from: None,
             adopt: [].into(),
             used_by_rotad: false,
+            account_is_kept: false,
+            first_connection: FirstConnection::NotNeeded,
             organization: "main".into(),
             account: Account::new("etl_prod"),
             token_type: TokenType::ReadWrite,
@@ -177,7 +182,7 @@ impl Rig {
     pub fn order(&mut self, order: &Order) -> Result<(), String> {
         let policy = self.policy.clone();
         let mut turn = Turn::begin(self.stored.clone(), &policy, self.facts, self.hand.clone(), self.moment());
-        turn.obey(order, "0 (root)", self.moment())?;
+        turn.obey(order, "root (uid 0)", self.moment())?;
         if let Some((state, entries)) = turn.unsaved() {
             self.stored = Some(state.clone());
             self.entries.extend(entries.iter().map(|entry| entry.what));
@@ -194,6 +199,10 @@ impl Rig {
             if let Some((state, entries)) = turn.unsaved() {
                 self.stored = Some(state.clone());
                 self.entries.extend(entries.iter().map(|entry| entry.what));
+            }
+            if self.wrong.ends_at.is_some_and(|ends| ends(&action)) {
+                self.hand.clear();
+                return self.second + 1;
             }
             self.actions.push((self.second, action.clone()));
             if let Action::Wait { until } = action {
@@ -222,13 +231,15 @@ impl Rig {
                 let outcome = match self.wrong.issue.clone() {
                     Some(outcome) => {
                         if self.wrong.issue_is_carried_out {
-                            self.issue(&request.name, Some(request.ttl.as_secs()));
+                            let index = self.issue(&request.name, Some(request.ttl.as_secs()));
+                            self.tokens[index].token_type = request.token_type;
                         }
                         outcome
                     }
                     None => {
                         let index =
                             self.issue(&request.name, if self.wrong.ttl_dropped { None } else { Some(request.ttl.as_secs()) });
+                        self.tokens[index].token_type = request.token_type;
                         IssueOutcome::Issued(IssuedToken {
                             token: self.tokens[index].clone(),
                             fingerprint: fingerprint(self.values),
@@ -238,6 +249,10 @@ impl Rig {
                 turn.issued(rotation, outcome, now);
             }
             Action::Verify { rotation } => turn.verified(rotation, VerifyOutcome::Verified, now),
+            Action::Connect { rotation, .. } => {
+                let outcome = self.wrong.connect.clone().unwrap_or(VerifyOutcome::Verified);
+                turn.connected(rotation, outcome, now);
+            }
             Action::Write { delivery, rotation } => {
                 let outcome = self.wrong.write.clone().unwrap_or(WriteOutcome::Written);
                 if outcome == WriteOutcome::Written && !self.wrong.writes_lag {

@@ -53,6 +53,25 @@ fn rounds() -> Vec<Round> {
     ]
 }
 
+/// What the journal, the configuration and the running daemon tell.
+const OFFLINE: [&str; 12] = [
+    "status",
+    "status --json",
+    "status one",
+    "status one --json",
+    "history --all",
+    "history --all --json",
+    "plan",
+    "plan --for 1h --json",
+    "support",
+    "check",
+    "config example",
+    "--help",
+];
+/// What asks MotherDuck and the places.
+const ONLINE: [&str; 6] =
+    ["check --online", "check --online --json", "import", "import --json", "account list", "account show etl_test"];
+
 /// All that was seen of the daemon, for the search at the end: by then every secret is known.
 #[derive(Default)]
 struct Left(Vec<(String, Vec<u8>)>);
@@ -74,8 +93,8 @@ impl Left {
         }
     }
 
-    fn add_commands(&mut self, here: &Surroundings) {
-        for line in ["status", "status --json", "check", "check --online", "check --online --json", "config example", "--help"] {
+    fn add_commands(&mut self, here: &Surroundings, lines: &[&str]) {
+        for line in lines {
             let arguments: Vec<&str> = line.split(' ').collect();
             let output = here.command(&here.rotad(), &arguments).output().unwrap();
             self.add(format!("the output of `rotad {line}`"), [output.stdout, output.stderr].concat());
@@ -150,14 +169,14 @@ async fn misbehave(here: &Surroundings, round: Round, log: &str, left: &mut Left
         aws >= 1 && count(&here.vault, path, method) > before
     })
     .await;
-    left.add_commands(here);
+    left.add_commands(here, &OFFLINE);
     here.vault.behave();
     here.aws.heal();
     let (method, fault) = round.api;
     let before = count(&here.api, "users", method);
     here.api.misbehave(method, "users", fault);
     until(&format!("{method} of a token"), here, log, || count(&here.api, "users", method) > before + 1).await;
-    left.add_commands(here);
+    left.add_commands(here, &ONLINE);
     here.api.behave();
 }
 

@@ -53,13 +53,15 @@ pub enum During {
     Read,
     Issue,
     Verify,
+    Connect,
     Write,
     Revoke,
     Wait,
 }
 
 impl During {
-    pub const ALL: [Self; 7] = [Self::List, Self::Read, Self::Issue, Self::Verify, Self::Write, Self::Revoke, Self::Wait];
+    pub const ALL: [Self; 8] =
+        [Self::List, Self::Read, Self::Issue, Self::Verify, Self::Connect, Self::Write, Self::Revoke, Self::Wait];
 }
 
 #[derive(Debug, Clone, Default)]
@@ -82,7 +84,7 @@ impl Coverage {
     pub fn owed() -> Vec<(Fault, During)> {
         use During as D;
         use Fault as F;
-        let effects = [D::List, D::Read, D::Issue, D::Verify, D::Write, D::Revoke];
+        let effects = [D::List, D::Read, D::Issue, D::Verify, D::Connect, D::Write, D::Revoke];
         let mut owed = Vec::new();
         for during in effects {
             owed.extend([F::None, F::CrashBeforeSave, F::CrashUnderWay, F::CrashBeforeTold].map(|fault| (fault, during)));
@@ -99,6 +101,7 @@ impl Coverage {
         owed.extend([F::MadeByHand, F::OwnToken].map(|fault| (fault, D::Revoke)));
         owed.extend([F::Refused, F::Conflict].map(|fault| (fault, D::Write)));
         owed.extend([F::Disproved, F::Unavailable].map(|fault| (fault, D::Verify)));
+        owed.extend([F::LostDone, F::Unavailable].map(|fault| (fault, D::Connect)));
         let outside = [
             F::RollBack,
             F::ChangedByHand,

@@ -2,7 +2,7 @@
 
 use rotad::rotation::{
     DeliveryId, Failed, IssueOutcome, IssueRequest, IssuedToken, ListOutcome, ReadOutcome, Reason, RevokeOutcome, RotationId,
-    TokenType, WriteOutcome,
+    TokenType, VerifyOutcome, WriteOutcome,
 };
 
 use super::coverage::{During, Fault};
@@ -24,6 +24,7 @@ impl Sim<'_> {
                 self.land(credential, place, rotation, value, expected, fault, latest)
             }
             Effect::Revoke { rotation, index, fault, sent } => self.delete(rotation, index, fault, sent),
+            Effect::Connect { rotation, index, fault } => Some(Outcome::Connect(rotation, self.connect(index, fault))),
         };
         if let Some(outcome) = outcome {
             self.at(told_at, Event::Told(credential, generation, outcome));
@@ -119,6 +120,22 @@ impl Sim<'_> {
                 let issued = IssuedToken { token: listed(index, &self.tokens[index]), fingerprint: fingerprint(index) };
                 Some(Outcome::Issue(rotation, IssueOutcome::Issued(issued), Some(index)))
             }
+        }
+    }
+
+    /// A read/write token of the account that lives is let in, and from then on its read-scaling tokens work.
+    fn connect(&mut self, index: usize, fault: Fault) -> VerifyOutcome {
+        let Token { account, token_type, .. } = self.tokens[index];
+        if !self.tokens[index].is_live(self.now) || token_type != TokenType::ReadWrite {
+            return VerifyOutcome::Disproved(Failed::new(Reason::Revoked, "refused"));
+        }
+        if fault != Fault::Unavailable {
+            self.connected.insert(account);
+            self.tell(|| format!("account {account} is connected to with t{index} ({fault:?})"));
+        }
+        match fault {
+            Fault::None => VerifyOutcome::Verified,
+            _ => VerifyOutcome::Failed(Failed::new(Reason::Unreachable, "the connection broke")),
         }
     }
 

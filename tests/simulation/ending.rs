@@ -11,12 +11,23 @@ impl Sim<'_> {
         if self.tokens[index].ended.is_some() {
             return;
         }
+        self.set_up_expires(index);
         if !self.recovered {
             return self.expires_among_outages(index);
         }
         let serving = self.configured().find(|place| place.value() == Some(index)).map(|place| place.id.clone());
         if let Some(place) = serving {
             self.violate("L1", format!("t{index} expired while `{place}` served it, long after the last fault"));
+        }
+    }
+
+    /// While nothing goes wrong a set-up token is revoked long before it expires.
+    fn set_up_expires(&mut self, index: usize) {
+        let Faults { crash, save, provider, sink, persons, .. } = self.setup.faults;
+        let faults = self.setup.faults;
+        let quiet = crash + save + provider + sink + persons == 0 && !faults.clocks && !faults.accounts;
+        if self.is_set_up(index) && (quiet || self.recovered) {
+            self.violate("L2", format!("t{index}, with which an account was to be connected to, was left to expire"));
         }
     }
 

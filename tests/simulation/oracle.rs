@@ -46,6 +46,8 @@ pub struct Memo {
     pub resumed: BTreeMap<DeliveryId, RotationId>,
     /// The rotation that rotad's calls were last made with for a whole sweep, and when that was over.
     pub used: Option<(RotationId, Ms)>,
+    /// The account that it was last told to have connected to.
+    pub connected: Option<usize>,
 }
 
 /// All deliveries have shown one rotation since `since`.

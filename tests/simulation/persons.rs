@@ -152,6 +152,8 @@ impl Sim<'_> {
             listed_from: self.now,
             by_hand: false,
         });
+        // It is a rotad too, and keeps the same rule.
+        self.connected.insert(account_index(&policy.account));
         self.meet_outside(Fault::SecondInstallation, credential);
         self.tell(|| format!("a second installation makes t{index} for {rotation}"));
         if self.rng.permille(500) {

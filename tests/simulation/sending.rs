@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use rotad::rotation::{
-    Action, Conditions, DeliveryId, Failed, InstallationId, IssueOutcome, IssueRequest, Reason, RevokeOutcome, RotationId, Shows,
-    VerifyOutcome, WriteOutcome,
+    Account, Action, Conditions, DeliveryId, Failed, InstallationId, IssueOutcome, IssueRequest, Reason, RevokeOutcome,
+    RotationId, Shows, TokenType, VerifyOutcome, WriteOutcome,
 };
 
 use super::coverage::{During, Fault};
@@ -42,6 +42,13 @@ impl Sim<'_> {
                 scene.memo = &memo;
                 let verdict = scene.mint(rotation);
                 self.judge(verdict);
+                let policy = self.actors[credential].policy;
+                if request.token_type == TokenType::ReadWrite && policy.token_type == TokenType::ReadScaling {
+                    self.set_ups.insert(rotation);
+                    if request.ttl != span(5 * MINUTE) {
+                        self.violate("scaling", format!("{rotation} is to live {}, the shortest life is 5 minutes", request.ttl));
+                    }
+                }
                 if self.tokens.iter().any(|token| token.name.rotation == rotation) {
                     self.violate("S5", format!("{rotation} is asked for again"));
                 }
@@ -69,11 +76,14 @@ impl Sim<'_> {
                 };
                 self.at(self.now + quick, Event::Told(credential, generation, Outcome::Verify(rotation, outcome)));
             }
+            Action::Connect { rotation, account, .. } => self.send_connect(credential, generation, rotation, &account, half),
             Action::Write { delivery, rotation } => self.send_write(credential, generation, &delivery, rotation, half),
             Action::Revoke { rotation, token, account, .. } => {
                 let index = token_index(&token);
                 let never_left = self.never_left.get(&index) == Some(&process)
                     && !self.journal.rows[credential].as_ref().unwrap().memo.attempted.contains(&rotation);
+                // That none is ever written is judged at each write.
+                let never_left = never_left || self.is_set_up(index);
                 let mut scene = self.scene(credential);
                 scene.permitted = self.limits.passed_revocation;
                 let verdict = scene.revocation(rotation, index, never_left && !conditions.another_organization);
@@ -99,6 +109,33 @@ impl Sim<'_> {
             }
             Action::Wait { .. } => {}
         }
+    }
+
+    fn send_connect(&mut self, credential: usize, generation: u64, rotation: RotationId, account: &Account, half: Ms) {
+        let Some((_, index)) = self.actors[credential].set_up.take().filter(|(held, _)| *held == rotation) else {
+            return self.violate("S4", format!("{rotation} is to be connected with, and its value is not in memory"));
+        };
+        let of_account = account_index(account);
+        if self.tokens[index].account != of_account {
+            self.violate("scaling", format!("t{index} is used at account {of_account}, which it does not belong to"));
+        }
+        let memo = &self.journal.rows[credential].as_ref().unwrap().memo;
+        if memo.connected == Some(of_account) {
+            self.violate("scaling", format!("account {of_account} is connected to for the first time once more"));
+        }
+        // So few connections are made that rarer faults would hardly ever meet one.
+        let fails = self.faults.provider > 0 && self.chance(300);
+        let fault = match (self.api_down_until > self.now, fails) {
+            (true, _) => Fault::Unavailable,
+            (_, true) => *self.rng.pick(&[Fault::Unavailable, Fault::LostDone]),
+            _ => Fault::None,
+        };
+        self.coverage.meet(fault, During::Connect);
+        self.at(half, Event::Midway(credential, generation, Effect::Connect { rotation, index, fault }));
+    }
+
+    pub fn is_set_up(&self, index: usize) -> bool {
+        self.set_ups.contains(&self.tokens[index].name.rotation)
     }
 
     pub fn issue_fault(&mut self, request: &IssueRequest) -> Fault {
@@ -224,6 +261,14 @@ impl Sim<'_> {
         }
         if self.tokens[value].ended.is_some_and(|(_, by)| by == Ended::ByUs) {
             self.violate("S1", format!("t{value} is written to `{delivery}`, and we have revoked it"));
+        }
+        let token = &self.tokens[value];
+        if self.is_set_up(value) || (token.token_type == TokenType::ReadScaling && !self.connected.contains(&token.account)) {
+            let detail = format!(
+                "t{value} is written to `{delivery}`, and it does not work: account {} was never connected to",
+                token.account
+            );
+            self.violate("scaling", detail);
         }
         let fault = if down {
             *self.rng.pick(&[Fault::Refused, Fault::LostNotDone])

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use rotad::rotation::{
-    Account, CredentialName, DeliveryId, DeliveryPolicy, InstallationId, Mode, Owner, Policy, RotationId, Schedule, TokenName,
-    TokenType, Verify,
+    Account, CredentialName, DeliveryId, DeliveryPolicy, FirstConnection, InstallationId, Mode, Owner, Policy, RotationId,
+    Schedule, TokenName, TokenType, Verify,
 };
 
 use super::Shape;
@@ -34,6 +34,8 @@ pub struct Faults {
     pub adoption: bool,
     /// The first credential's token is what the calls are made with.
     pub admin: bool,
+    /// Accounts of read-scaling credentials were never connected to.
+    pub scaling: bool,
 }
 
 impl Faults {
@@ -53,6 +55,7 @@ impl Faults {
         outages: false,
         adoption: false,
         admin: false,
+        scaling: false,
     };
 
     /// A mixture of its own for each history: what is always on hides what it masks.
@@ -75,6 +78,7 @@ impl Faults {
             outages: rng.permille(500),
             adoption: false,
             admin: false,
+            scaling: false,
         }
     }
 }
@@ -159,6 +163,8 @@ impl Setup {
         let mut faults = Faults::draw(rng);
         faults.adoption = aside.permille(250);
         faults.admin = aside.permille(200);
+        let mut scaling = Rng::new(aside.clone().next());
+        faults.scaling = scaling.permille(400);
         if let Some(change) = shape.faults {
             change(&mut faults);
         }
@@ -179,9 +185,23 @@ impl Setup {
         if faults.admin {
             plans[0].versions.iter_mut().for_each(|policy| policy.used_by_rotad = true);
         }
+        if faults.scaling {
+            plans.iter_mut().for_each(|plan| first_connections(&mut scaling, plan));
+        }
         let ttl_longest = plans.iter().flat_map(|plan| &plan.versions).map(|policy| policy.ttl.as_millis() as Ms).max().unwrap();
         let ends = chaos_ends + 2 * ttl_longest + 6 * HOUR;
         Self { plans, places, by_hand, faults, chaos_ends, ends, per_minute: *rng.pick(&[1, 3, 10]) }
+    }
+}
+
+/// Who connects to the accounts of read-scaling tokens for the first time. Where it is a person, it is done at the end.
+fn first_connections(rng: &mut Rng, plan: &mut Plan) {
+    use FirstConnection::{ByPerson, ByRotad, NotNeeded};
+    for policy in plan.versions.iter_mut().filter(|policy| policy.token_type == TokenType::ReadScaling) {
+        policy.first_connection = *rng.pick(&[ByRotad, ByRotad, ByRotad, NotNeeded, ByPerson]);
+    }
+    if let Some(last) = plan.versions.last_mut().filter(|last| last.first_connection == ByPerson) {
+        last.first_connection = NotNeeded;
     }
 }
 
@@ -312,6 +332,8 @@ fn policy(rng: &mut Rng, index: usize, named: &Named, times: &Times) -> Policy {
         renamed_from: renamed_from.clone(),
         adopt: [].into(),
         used_by_rotad: false,
+        account_is_kept: false,
+        first_connection: FirstConnection::NotNeeded,
         organization: "main".into(),
         account: account(index),
         token_type: *rng.pick(&[TokenType::ReadWrite, TokenType::ReadScaling]),

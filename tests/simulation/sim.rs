@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use rotad::rotation::{
-    Action, Conditions, DeliveryId, Happened, InstallationId, IssueOutcome, IssueRequest, ListOutcome, ListedToken, Moment,
-    Order, Policy, ProcessId, ReadOutcome, RevokeOutcome, RotationId, Steady, Turn, VerifyOutcome, WriteOutcome,
+    Action, Conditions, DeliveryId, FirstConnection, Happened, InstallationId, IssueOutcome, IssueRequest, ListOutcome,
+    ListedToken, Moment, Order, Policy, ProcessId, ReadOutcome, Reason, RevokeOutcome, RotationId, Steady, TokenType, Turn,
+    VerifyOutcome, WriteOutcome,
 };
 
 use super::coverage::{Coverage, During, Fault};
@@ -12,7 +13,7 @@ use super::in_words;
 use super::oracle::{Look, Memo, Scene, Violation};
 use super::process::{Clocks, Journal, PerMinute, Process, Row};
 use super::rng::Rng;
-use super::setup::{Faults, Setup, account, is_of};
+use super::setup::{Faults, Setup, account, account_index, is_of};
 use super::world::{DAY, HOUR, MINUTE, Ms, Place, SECOND, Token, fingerprint, ms_of, stamp, token_id, token_index};
 
 /// A token that never expires.
@@ -49,6 +50,7 @@ pub enum Effect {
     Issue { rotation: RotationId, request: IssueRequest, fault: Fault },
     Write { place: usize, rotation: RotationId, value: usize, expected: Option<u64>, fault: Fault, writer: ProcessId, latest: Ms },
     Revoke { rotation: RotationId, index: usize, fault: Fault, sent: Ms },
+    Connect { rotation: RotationId, index: usize, fault: Fault },
 }
 
 #[derive(Debug, Clone)]
@@ -59,6 +61,7 @@ pub enum Outcome {
     Verify(RotationId, VerifyOutcome),
     Write(DeliveryId, RotationId, WriteOutcome),
     Revoke(RotationId, RevokeOutcome),
+    Connect(RotationId, VerifyOutcome),
 }
 
 pub struct Actor<'a> {
@@ -72,6 +75,8 @@ pub struct Actor<'a> {
     pub read_versions: BTreeMap<DeliveryId, u64>,
     pub listed: bool,
     pub turns: VecDeque<Ms>,
+    /// The value of a set-up token that this turn got.
+    pub set_up: Option<(RotationId, usize)>,
     /// What a person ordered, for the next turn.
     pub orders: Vec<Order>,
 }
@@ -112,6 +117,10 @@ pub struct Sim<'a> {
     pub journal_struck: bool,
     /// The value that the calls are made with, and since when a sweep with it was over, by true time.
     pub own: Option<(usize, Option<Ms>)>,
+    /// Accounts whose read-scaling tokens work.
+    pub connected: BTreeSet<usize>,
+    /// Rotations whose tokens are there to connect with, and for nothing else.
+    pub set_ups: BTreeSet<RotationId>,
     pub ignored: &'a [&'a str],
 }
 
@@ -158,8 +167,11 @@ impl<'a> Sim<'a> {
             adopted: BTreeSet::new(),
             journal_struck: false,
             own: None,
+            connected: BTreeSet::new(),
+            set_ups: BTreeSet::new(),
             ignored,
         };
+        (0..setup.plans.len()).for_each(|credential| sim.connect_as_a_person(credential));
         sim.at(1, Event::Start);
         sim.at(setup.chaos_ends, Event::Calm);
         sim.at(setup.ends, Event::End);
@@ -426,8 +438,17 @@ impl<'a> Sim<'a> {
         actor.policy = policy;
         actor.turn = None;
         actor.generation += 1;
+        self.connect_as_a_person(credential);
         if self.process.is_some() {
             self.wake(credential, self.now + 1);
+        }
+    }
+
+    /// Who says in the configuration that an account was connected to has done it.
+    fn connect_as_a_person(&mut self, credential: usize) {
+        let policy = self.actors[credential].policy;
+        if policy.first_connection == FirstConnection::NotNeeded && policy.token_type == TokenType::ReadScaling {
+            self.connected.insert(account_index(&policy.account));
         }
     }
 
@@ -462,6 +483,7 @@ impl<'a> Sim<'a> {
         actor.turn = Some(turn);
         actor.generation += 1;
         actor.looks.clear();
+        actor.set_up = None;
         actor.read_versions.clear();
         actor.listed = false;
         actor.doing = During::Wait;
@@ -522,6 +544,9 @@ impl<'a> Sim<'a> {
             return false;
         }
         let memo = &mut self.actors[credential].memo;
+        if entries.iter().any(|entry| entry.what == Happened::Vanished) {
+            memo.connected = None;
+        }
         if let Action::Issue { rotation, .. } = action {
             memo.recorded.insert(*rotation);
         }
@@ -620,6 +645,9 @@ impl<'a> Sim<'a> {
                 if matches!(outcome, ListOutcome::Complete(_)) && asked == turn.policy().account {
                     self.actors[credential].listed = true;
                 }
+                if matches!(&outcome, ListOutcome::Failed(failed) if failed.reason == Reason::NoSuchAccount) {
+                    self.actors[credential].memo.connected = None;
+                }
                 turn.listed(&asked, outcome, moment);
             }
             Outcome::Read(delivery, outcome, look, version) => {
@@ -643,10 +671,17 @@ impl<'a> Sim<'a> {
                 turn.read(&delivery, outcome, moment);
             }
             Outcome::Issue(rotation, outcome, index) => {
+                if matches!(&outcome, IssueOutcome::Refused(failed) if failed.reason == Reason::NoSuchAccount) {
+                    self.actors[credential].memo.connected = None;
+                }
                 if let (Some(index), IssueOutcome::Issued(issued)) = (index, &outcome) {
+                    let set_up = self.is_set_up(index);
                     let process = self.process.as_mut().unwrap();
-                    process.hands[credential].insert(rotation, index);
                     self.never_left.insert(index, process.id);
+                    match set_up {
+                        true => self.actors[credential].set_up = Some((rotation, index)),
+                        false => drop(process.hands[credential].insert(rotation, index)),
+                    }
                     let policy = turn.policy();
                     let life = issued.token.expires_at.map(|expires| expires.duration_since(issued.token.created_at));
                     if life == Some(policy.ttl) && issued.token.token_type == policy.token_type {
@@ -667,6 +702,12 @@ impl<'a> Sim<'a> {
                 turn.written(&delivery, rotation, outcome, moment);
             }
             Outcome::Revoke(rotation, outcome) => turn.revoked(rotation, outcome, moment),
+            Outcome::Connect(rotation, outcome) => {
+                if outcome == VerifyOutcome::Verified {
+                    self.actors[credential].memo.connected = Some(account_index(&turn.policy().account));
+                }
+                turn.connected(rotation, outcome, moment);
+            }
         }
         self.actors[credential].turn = Some(turn);
         self.step(credential);
@@ -686,6 +727,7 @@ impl<'a> Actor<'a> {
             read_versions: BTreeMap::new(),
             listed: false,
             orders: Vec::new(),
+            set_up: None,
             turns: VecDeque::new(),
         }
     }
@@ -727,6 +769,7 @@ pub fn during(action: &Action) -> During {
         Action::Read { .. } => During::Read,
         Action::Issue { .. } => During::Issue,
         Action::Verify { .. } => During::Verify,
+        Action::Connect { .. } => During::Connect,
         Action::Write { .. } => During::Write,
         Action::Revoke { .. } => During::Revoke,
         Action::Wait { .. } => During::Wait,
@@ -739,6 +782,7 @@ pub fn brief(action: &Action) -> String {
         Action::Read { delivery } => format!("read `{delivery}`"),
         Action::Issue { rotation, .. } => format!("issue {rotation}"),
         Action::Verify { rotation } => format!("verify {rotation}"),
+        Action::Connect { rotation, account, .. } => format!("connect to {account} with {rotation}"),
         Action::Write { delivery, rotation } => format!("write {rotation} to `{delivery}`"),
         Action::Revoke { rotation, token, .. } => format!("revoke {token} of {rotation}"),
         Action::Wait { until } => format!("wait until {until}"),

@@ -5,14 +5,14 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::consumer::{Location, Reader, Watch};
 use super::moto::Moto;
 use super::openbao::Bao;
-use super::process::{Process, StandIn, effects, effects_of};
+use super::process::{Process, StandIn, TOKEN_START, counted, effects, effects_of, holds_no_token};
 use super::proxy::Proxy;
 
 pub const ACCOUNT: &str = "etl_prod";
@@ -23,6 +23,9 @@ const PHASES: [&str; 7] = ["issued", "current", "retiring", "orphaned", "lost", 
 
 /// How long anything may take on a busy machine before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The limits of the blast radius: a third more than the largest of these fleets needs, so that they bind after an outage.
+pub const PER_MINUTE: usize = 120;
 
 /// Everything around rotad.
 pub struct Bench {
@@ -87,8 +90,8 @@ url = "sqlite:{directory}/journal.db"
 listen = "127.0.0.1:0"
 
 [limits]
-rotations_per_minute = 600
-revocations_per_minute = 600
+rotations_per_minute = {PER_MINUTE}
+revocations_per_minute = {PER_MINUTE}
 
 [sink.cloud.aws]
 region = "eu-central-1"
@@ -250,16 +253,17 @@ deliver = [
         if !line["blocked"].is_null() {
             return Err(format!("blocked: {line}"));
         }
-        let (live, expected) = (self.live(credential) as u64, counted(&line, &["current", "retiring", "issued"]));
-        if live != expected {
+        let (live, expected) = (self.live(credential) as u64, counted(&line, &["current", "retiring"]));
+        if live != expected || counted(&line, &["issued"]) > 0 {
             return Err(format!("{live} tokens live, {expected} expected: {line}"));
         }
         Ok(())
     }
 
-    /// Converges after the last fault; the states in between are allowed to be seen. A token with a
-    /// write that a crash cut off waits for twice the longest time limit, two minutes.
-    pub async fn converges(&self) {
+    /// Converges after the last fault; the states in between are allowed to be seen. Gives how long that took. A token
+    /// with a write that a crash cut off waits for twice the longest time limit, two minutes.
+    pub async fn converges(&self) -> Duration {
+        let began = Instant::now();
         for credential in &self.credentials {
             for attempt in 0.. {
                 let Err(why) = self.converged(credential).await else { break };
@@ -267,12 +271,19 @@ deliver = [
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
         }
+        began.elapsed()
     }
 
-    /// Converges and rotates again. How far it came meanwhile depends on the machine; that it goes on
+    /// Where no process died, every token that was asked for came to be or was refused: none is looked for any more.
+    pub async fn looks_for_none(&self) {
+        let lost = |name: &String| counted(&self.line(name), &["lost"]);
+        self.until("the end of every search for a lost token", || self.credentials.iter().all(|name| lost(name) == 0)).await;
+    }
+
+    /// Converges and rotates again; gives how long the first took. How far it came meanwhile depends on the machine; that it goes on
     /// does not.
-    pub async fn goes_on(&self) {
-        self.converges().await;
+    pub async fn goes_on(&self) -> Duration {
+        let took = self.converges().await;
         let before = self.revoked();
         self.until("a revocation after the faults", || self.revoked() > before).await;
         let revoked = |log: &[Value], name: &String| effects_of(log, "revoke_token", name).len();
@@ -281,6 +292,13 @@ deliver = [
             self.credentials.iter().all(|name| revoked(&log, name) >= 2)
         };
         self.until("two revocations of each credential", enough).await;
+        took
+    }
+
+    /// The blast radius, over the whole life of the bench and however often rotad was killed in it: the most rotations
+    /// and revocations within a minute.
+    pub fn holds_the_limits(&self) -> [usize; 2] {
+        ["create_token", "revoke_token"].map(|operation| self.stand_in.saw_no_more_than(operation, 0, PER_MINUTE))
     }
 
     /// S4: no token's value stands in a file but where it is meant to be: not in the log, the journal or
@@ -340,22 +358,9 @@ deliver = [
     }
 }
 
-/// How every token of the stand-in begins: a JWT's header.
-const TOKEN_START: &str = "eyJhbGciOiJIUzUxMiIsInR5cCI6IkpXVCJ9.";
-
-fn holds_no_token(content: &[u8], name: &str) {
-    let found = content.windows(TOKEN_START.len()).any(|window| window == TOKEN_START.as_bytes());
-    assert!(!found, "a value stands in {name}");
-}
-
 /// A file that holds a value is its owner's alone. It may be gone by now.
 fn is_private(path: &Path) {
     use std::os::unix::fs::PermissionsExt;
     let mode = std::fs::metadata(path).map_or(0, |metadata| metadata.permissions().mode() & 0o077);
     assert_eq!(mode, 0, "`{}` is open to others", path.display());
-}
-
-/// The tokens that a credential's status counts in these phases.
-fn counted(credential: &Value, phases: &[&str]) -> u64 {
-    phases.iter().map(|phase| credential["tokens"][*phase].as_u64().unwrap()).sum()
 }

@@ -1,6 +1,7 @@
 //! What every journal must do, whatever it is kept in: `journal_contract!(open)` makes the tests.
 //!
-//! `open` is an `async fn() -> Opened`: a journal of its own for each test.
+//! `open` is an `async fn() -> Opened`: a journal of its own for each test. One that has no batches (the simulated one)
+//! is held to the rest by `journal_contract!(open, without batches)`.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -364,6 +365,10 @@ pub async fn states_of_any_content_round_trip(journal: &dyn Journal) {
 #[macro_export]
 macro_rules! journal_contract {
     ($open:path) => {
+        $crate::journal_contract!($open, without batches);
+        $crate::journal_contract!(@counted $open; by_ref; saves_at_the_same_time_share_commits);
+    };
+    ($open:path, without batches) => {
         $crate::journal_contract!(@one $open;
             a_saved_row_and_its_entries_come_back_as_they_were,
             a_save_of_another_version_is_a_conflict_and_records_nothing,
@@ -380,7 +385,6 @@ macro_rules! journal_contract {
             a_probe_is_a_durable_write);
         $crate::journal_contract!(@counted $open; by_ref;
             a_conflict_does_not_fail_the_saves_beside_it,
-            saves_at_the_same_time_share_commits,
             what_was_asked_for_before_the_close_is_durable_and_later_is_refused);
     };
     (@one $open:path; $($test:ident),*) => {$(

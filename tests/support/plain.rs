@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::process::{Process, StandIn, effects, fingerprint};
+use super::process::{Process, StandIn, counted, effects, effects_of, fingerprint, holds_no_token};
 
 /// How long anything may take on a busy machine before a test gives up.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -218,16 +218,49 @@ ttl = "10m"
         assert!(replaced || !revoked, "`{name}` serves a revoked token\n{}", self.log());
     }
 
-    /// In no span of time were there more rotations, after the first `before`, than the limit allows: one
-    /// minute's permits at once, and those that came in since.
+    /// The limit was held by every rotation after the first `before`.
     pub fn holds_the_limit(&self, before: usize, per_minute: usize) {
-        let times: Vec<i64> =
-            effects(&self.stand_in.records(), "create_token").into_iter().skip(before).map(|(_, at)| at).collect();
-        for (first, from) in times.iter().enumerate() {
-            for (count, to) in times[first..].iter().enumerate() {
-                let came = usize::try_from((to - from) / 1_000_000).unwrap() * per_minute / 60_000;
-                // One that was about to come in when the first was taken, and one that is on its way.
-                assert!(count < per_minute + came + 2, "{} rotations in {} ms", count + 1, (to - from) / 1_000_000);
+        self.stand_in.saw_no_more_than("create_token", before, per_minute);
+    }
+
+    /// What a fault may not have left, once it is over and the daemon runs: a token too many, one that nobody is served,
+    /// a block, a value where none belongs, or a burst beyond the limits.
+    pub fn has_recovered(&self, name: &str) {
+        let live = || {
+            let records = self.stand_in.records();
+            effects_of(&records, "create_token", name).len() - effects_of(&records, "revoke_token", name).len()
+        };
+        self.until("a state without anything left over", || {
+            let line = self.line(name);
+            let expected = counted(&line, &["current", "retiring", "issued"]);
+            self.serves_live(name)
+                && line["blocked"].is_null()
+                && counted(&line, &["orphaned", "unfit"]) == 0
+                && live() as u64 == expected
+        });
+        self.keeps_its_secrets();
+        for operation in ["create_token", "revoke_token"] {
+            self.stand_in.saw_no_more_than(operation, 0, 600);
+        }
+    }
+
+    /// S4: neither in the status nor in a file but the sinks' own and the admin token's is there a token.
+    pub fn keeps_its_secrets(&self) {
+        holds_no_token(self.status().to_string().as_bytes(), "the status");
+        self.keeps_its_files_secret();
+    }
+
+    /// The same of the files alone, while there is no journal to tell a status from.
+    pub fn keeps_its_files_secret(&self) {
+        let mut open = vec![self.path("")];
+        while let Some(directory) = open.pop() {
+            for entry in std::fs::read_dir(directory).unwrap().flatten() {
+                let path = entry.path();
+                if path.is_dir() && path != self.path("sinks") {
+                    open.push(path);
+                } else if path.is_file() && path != self.path("admin-token") {
+                    holds_no_token(&std::fs::read(&path).unwrap_or_default(), &path.display().to_string());
+                }
             }
         }
     }

@@ -30,6 +30,11 @@ pub struct Postgres {
 impl Postgres {
     /// `method` is how a client proves its password: `scram-sha-256`, or `password` in the clear.
     pub async fn start(certificate: &str, key: &str, method: &str) -> Self {
+        Self::start_with(certificate, key, &format!("hostssl all all all {method}")).await
+    }
+
+    /// `hosts` is who is let in over TCP, as a line of `pg_hba.conf` says it.
+    pub async fn start_with(certificate: &str, key: &str, hosts: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let data = directory.path().join("data");
@@ -39,11 +44,9 @@ impl Postgres {
         let made = command("initdb").args(["-D", path, "-U", "postgres", "--no-locale", "--encoding=UTF8", "--no-sync"]).output();
         let made = made.expect("initdb can't be run");
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-        for (name, content) in [
-            ("server.crt", certificate),
-            ("server.key", key),
-            ("pg_hba.conf", &format!("local all all trust\nhostssl all all all {method}\n")),
-        ] {
+        for (name, content) in
+            [("server.crt", certificate), ("server.key", key), ("pg_hba.conf", &format!("local all all trust\n{hosts}\n"))]
+        {
             let file = data.join(name);
             std::fs::write(&file, content).unwrap();
             std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
@@ -58,6 +61,21 @@ impl Postgres {
     /// A session of the superuser, over the socket.
     pub async fn superuser(&self, database: &str) -> Client {
         self.try_superuser(database).await.unwrap()
+    }
+
+    /// Where its socket is.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// Ends it as a crash of its machine's power does not: what was committed is there at the next start.
+    pub async fn crash_and_start_again(&mut self) {
+        self.process.signal(Signal::QUIT);
+        while self.process.ended().is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        self.process = Process(serve(&self.socket(), self.port));
+        self.until_ready().await;
     }
 
     async fn try_superuser(&self, database: &str) -> Result<Client, tokio_postgres::Error> {

@@ -100,6 +100,25 @@ impl StandIn {
     }
 }
 
+impl StandIn {
+    /// In no span of time were there more effects of this operation, after the first `before`, than the limit
+    /// allows: one minute's permits at once, and those that came in since. Gives the most within a minute.
+    pub fn saw_no_more_than(&self, operation: &str, before: usize, per_minute: usize) -> usize {
+        let times: Vec<i64> =
+            effects(&self.records(), operation).into_iter().skip(before).map(|(_, at)| at / 1_000_000).collect();
+        let mut most = 0;
+        for (first, from) in times.iter().enumerate() {
+            for (count, to) in times[first..].iter().enumerate() {
+                let came = usize::try_from(to - from).unwrap() * per_minute / 60_000;
+                // One that was about to come in when the first was taken, and one that is on its way.
+                assert!(count < per_minute + came + 2, "{operation}: {} in {} ms", count + 1, to - from);
+                most = most.max(if to - from < 60_000 { count + 1 } else { 0 });
+            }
+        }
+        most
+    }
+}
+
 /// The token that each effect of an operation was on, as a fingerprint, and when (ns since 1970), in order.
 pub fn effects(records: &[Value], operation: &str) -> Vec<(String, i64)> {
     let of = records.iter().filter(|record| record["operation"] == operation && record["effect"] == true);
@@ -111,6 +130,20 @@ pub fn effects_of(records: &[Value], operation: &str, credential: &str) -> Vec<(
     let prefix = format!("rotad/test/{credential}/");
     let named = |record: &&Value| record["token_name"].as_str().is_some_and(|name| name.starts_with(&prefix));
     effects(&records.iter().filter(named).cloned().collect::<Vec<_>>(), operation)
+}
+
+/// How every token of the stand-in begins: a JWT's header.
+pub const TOKEN_START: &str = "eyJhbGciOiJIUzUxMiIsInR5cCI6IkpXVCJ9.";
+
+/// S4: no token's value stands in this.
+pub fn holds_no_token(content: &[u8], name: &str) {
+    let found = content.windows(TOKEN_START.len()).any(|window| window == TOKEN_START.as_bytes());
+    assert!(!found, "a value stands in {name}");
+}
+
+/// The tokens that a credential's line of the status counts in these phases.
+pub fn counted(line: &Value, phases: &[&str]) -> u64 {
+    phases.iter().map(|phase| line["tokens"][*phase].as_u64().unwrap()).sum()
 }
 
 /// SHA-256 as hexadecimal text, as the stand-in's log has it.

@@ -26,6 +26,8 @@ pub enum Script {
     LetIn { user: Option<&'static str>, duckling: Option<&'static str> },
     /// Lets in as whoever was named, and hangs up after so many times `SELECT 1`.
     LetInFor(u32),
+    /// Lets in whom the stand-in for the API, at this address, takes for a consumer that may come in.
+    AsTheApi(String),
     /// Lets in, and hangs up at the first question.
     HangUpInside,
 }
@@ -94,7 +96,12 @@ async fn serve(mut stream: TcpStream, tls: TlsAcceptor, script: Script, seen: &M
     stream.write_all(&message(b'R', &3_i32.to_be_bytes())).await?;
     stream.read_u8().await?;
     let password = body(&mut stream).await?;
-    seen.lock().unwrap().push(String::from_utf8_lossy(&password).trim_end_matches('\0').to_owned());
+    let password = String::from_utf8_lossy(&password).trim_end_matches('\0').to_owned();
+    seen.lock().unwrap().push(password.clone());
+    let script = match script {
+        Script::AsTheApi(api) => as_the_api(&api, password).await,
+        script => script,
+    };
     if let Script::Refuse(state, text) = script {
         stream.write_all(&error(state, text)).await?;
         return stream.shutdown().await;
@@ -109,7 +116,8 @@ async fn serve(mut stream: TcpStream, tls: TlsAcceptor, script: Script, seen: &M
             return stream.shutdown().await;
         }
         let (user, duckling) = match &script {
-            Script::LetIn { user, duckling } => (*user, *duckling),
+            // Whoever holds a session open to see how long it lives is to see its end.
+            Script::LetIn { user, duckling } if asked <= 8 => (*user, *duckling),
             Script::LetInFor(times) if asked <= *times => (None, Some("0f3a.rw")),
             _ => return stream.shutdown().await,
         };
@@ -122,6 +130,17 @@ async fn serve(mut stream: TcpStream, tls: TlsAcceptor, script: Script, seen: &M
         stream.write_all(&ready()).await?;
     }
     Ok(())
+}
+
+async fn as_the_api(api: &str, password: String) -> Script {
+    let asked = reqwest::Client::new().get(format!("{api}/_stand-in/validate")).bearer_auth(password).send().await;
+    let answer = asked.unwrap();
+    if answer.status() != 200 {
+        return Script::Refuse("28P01", "Invalid MotherDuck token");
+    }
+    let consumer: serde_json::Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+    let duckling = if consumer["token_type"] == "read_write" { "0f3a.rw" } else { "0f3a.rs.0" };
+    Script::LetIn { user: None, duckling: Some(duckling) }
 }
 
 async fn body(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> std::io::Result<Vec<u8>> {

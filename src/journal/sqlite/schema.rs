@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::error::{damaged, unusable};
+use crate::fail_point::{self, Point};
 use crate::journal::{Identity, JournalError};
 use crate::rotation::InstallationId;
 
@@ -85,6 +86,7 @@ pub(super) fn migrate(
             transaction
                 .execute("INSERT INTO identity VALUES (1, ?1, ?2)", params![installation, now.to_string()])
                 .map_err(|error| unusable(path, &error))?;
+            fail_point::pass(Point::JournalMade);
         }
         transaction.commit().map_err(|error| unusable(path, &error))?;
     }

@@ -1,44 +1,19 @@
 //! The one thread that writes: what comes while a commit is under way shares the next one.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::error::unwritable;
 use super::lock::Lock;
 use crate::fail_point::{self, Point};
+use crate::journal::queue::{GATHER, Job, Mark, PROBE_BYTES, PRUNE_MAX, Write, gather};
 use crate::journal::{CLOCK_MARK, Commit, JournalError, Observer, Save};
 use crate::rotation::{CredentialName, Moment};
-
-/// The most writes of one transaction: it bounds what one failure makes to be tried again, and a
-/// commit's length (some 20 KiB each go to the log before the disk is waited for).
-const BATCH_MAX: usize = 256;
-
-/// The most history lines that one transaction prunes, so that saves don't wait long behind it.
-pub(super) const PRUNE_MAX: u64 = 2_000;
-
-/// How much a probe writes: about the room of a dozen saves, so that a disk with a last free page does not pass.
-const PROBE_BYTES: i64 = 64 * 1024;
-
-/// What a transaction may hold. Each gives a number: a save the new version, a pruning how many lines went.
-pub(super) enum Write {
-    Save(Save),
-    SetFact { name: String, value: String },
-    Prune { before: Timestamp },
-    Probe,
-}
-
-pub(super) struct Job {
-    pub(super) write: Write,
-    pub(super) reply: oneshot::Sender<Result<u64, JournalError>>,
-}
-
-/// The clock's latest mark, until a commit takes it along.
-pub(super) type Mark = Arc<Mutex<Option<Moment>>>;
 
 pub(super) struct Writer {
     pub(super) connection: Connection,
@@ -51,22 +26,20 @@ pub(super) struct Writer {
 impl Writer {
     /// Writes until every sender is gone and the queue is empty.
     pub(super) fn run(&self, mut jobs: mpsc::Receiver<Job>) {
-        let mut batch = Vec::with_capacity(BATCH_MAX);
+        let mut in_company = false;
         while let Some(job) = jobs.blocking_recv() {
-            batch.push(job);
-            while batch.len() < BATCH_MAX
-                && let Ok(job) = jobs.try_recv()
-            {
-                batch.push(job);
+            if in_company {
+                std::thread::sleep(GATHER);
             }
-            let (writes, replies): (Vec<Write>, Vec<_>) = batch.drain(..).map(|job| (job.write, job.reply)).unzip();
+            let (writes, replies) = gather(job, &mut jobs);
+            in_company = writes.len() > 1;
             for (reply, result) in replies.into_iter().zip(self.commit(&writes)) {
                 // Whoever asked may have been cancelled; what was written stays written.
                 let _ = reply.send(result);
             }
         }
         // A last mark, so that a clean stop is counted to its end; without it a little more time counts as stopped.
-        if self.mark.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+        if self.mark.is_set() {
             let _ = self.attempt(&[]);
         }
     }
@@ -100,7 +73,7 @@ impl Writer {
             )));
         }
         let started = Instant::now();
-        let mark = self.mark.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mark = self.mark.take();
         match self.transact(writes, mark) {
             Ok(results) => {
                 (self.observer)(Commit { took: started.elapsed(), writes: writes.len() });
@@ -111,8 +84,7 @@ impl Writer {
                     // A failure here shows again at the next begin.
                     let _ = self.connection.execute_batch("ROLLBACK");
                 }
-                let mut latest = self.mark.lock().unwrap_or_else(PoisonError::into_inner);
-                *latest = latest.take().or(mark);
+                self.mark.put_back(mark);
                 Err(unwritable(&self.path, &error))
             }
         }

@@ -43,6 +43,8 @@ pub struct Character {
     pub list_linger_ms: u64,
     /// How long a revoked token still works.
     pub revocation_delay_ms: u64,
+    /// Whether an account's read-scaling tokens let nobody in before a read/write one did (documented).
+    pub first_connection_needed: bool,
     /// The most live tokens of one account; 400 beyond.
     pub tokens_max: Option<usize>,
     /// More requests than this in one second (of real time) answer 429.
@@ -73,6 +75,7 @@ impl Default for Character {
             list_lag_ms: 0,
             list_linger_ms: 0,
             revocation_delay_ms: 0,
+            first_connection_needed: true,
             tokens_max: None,
             requests_per_second: None,
         }

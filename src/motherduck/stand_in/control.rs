@@ -92,7 +92,7 @@ fn validate(core: &Core, bearer: Option<Fingerprint>) -> Reply {
     let now = core.time.now();
     let mut world = core.world();
     match bearer.and_then(|bearer| world.use_token(&bearer, now)) {
-        Some(username) => Reply::json(200, json!({ "username": username })),
+        Some(caller) => Reply::json(200, json!({ "username": caller.username, "token_type": caller.token_type })),
         None => Reply::error(401, "UNAUTHORIZED", "Invalid Credentials"),
     }
 }

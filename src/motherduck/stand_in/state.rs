@@ -53,6 +53,8 @@ pub(super) struct User {
     pub dead_names: BTreeSet<String>,
     pub expired_ids: BTreeSet<Uuid>,
     pub used_at: Option<(Timestamp, TokenType)>,
+    /// Whether a consumer ever came in with a read/write token.
+    pub connected: bool,
 }
 
 pub(super) struct Token {
@@ -196,6 +198,7 @@ impl World {
             dead_names: BTreeSet::new(),
             expired_ids: BTreeSet::new(),
             used_at: None,
+            connected: false,
         };
         self.users.insert(username.to_lowercase(), user);
     }
@@ -247,13 +250,17 @@ impl World {
         Some(Caller { key: key.clone(), username, roles, token_type: token.token_type })
     }
 
-    /// Lets a consumer in: its account's instance runs from then on.
-    pub(super) fn use_token(&mut self, value: &Fingerprint, now: Timestamp) -> Option<String> {
+    /// Lets a consumer in: its account's instance runs from then on. With a read-scaling token only where one with a
+    /// read/write token came before.
+    pub(super) fn use_token(&mut self, value: &Fingerprint, now: Timestamp) -> Option<Caller> {
         let caller = self.caller(value, now)?;
-        if let Some(user) = self.users.get_mut(&caller.key) {
-            user.used_at = Some((now, caller.token_type));
+        let user = self.users.get_mut(&caller.key)?;
+        user.connected |= caller.token_type == TokenType::ReadWrite;
+        if self.character.first_connection_needed && !user.connected {
+            return None;
         }
-        Some(caller.username)
+        user.used_at = Some((now, caller.token_type));
+        Some(caller)
     }
 
     /// The accounts with running instances, as the API shows them.

@@ -36,36 +36,47 @@ const FIELDS: [(&str, &str); 6] = [
     ("weekday", "names, `SUN` to `SAT`"),
 ];
 
-/// Why a cron line or its time zone is refused: what was found, and what would be right.
+/// Why a cron line or its time zone is refused: what was found. `help` says what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CronError {
     #[error("a cron line of {0} characters is not sensible: at most {EXPRESSION_MAX} are read")]
     TooLong(usize),
-    #[error("`{0}` is a nickname: write it out, such as `0 0 * * *` for every midnight")]
+    #[error("`{0}` is a nickname, which not every cron knows")]
     Nickname(String),
-    #[error(
-        "`{expression}` has {found} fields: 5 are needed (minute, hour, day of the month, month, weekday), or 6 with the second \
-         before them"
-    )]
+    #[error("`{expression}` has {found} fields, and 5 or 6 are needed")]
     FieldCount { expression: String, found: usize },
-    #[error(
-        "weekday `{0}` is a number, and some crons count from Sunday, some from Monday, some from 0, some from 1: write names, such \
-         as `MON-FRI`"
-    )]
+    #[error("weekday `{0}` is a number, and some crons count from Sunday, some from Monday, some from 0, some from 1")]
     NumericWeekday(String),
-    #[error(
-        "{field} `{found}` is not understood: `*`, or values, ranges (not backwards) and steps of {expected}, such as {example}"
-    )]
+    #[error("{field} `{found}` is not understood")]
     Field { field: &'static str, found: String, expected: &'static str, example: &'static str },
     #[error(
-        "day of the month `{day}` and weekday `{weekday}` are both restricted, and crons differ in whether one or both must match: \
-         leave one of them `*`"
+        "day of the month `{day}` and weekday `{weekday}` are both restricted, and crons differ in whether one or both must match"
     )]
     BothDays { day: String, weekday: String },
     #[error("`{0}` never comes: no month that it names has such a day")]
     Never(String),
-    #[error("time zone `{name}` is not known: {hint}")]
+    #[error("time zone `{name}` is not known")]
     Zone { name: String, hint: String },
+}
+
+impl CronError {
+    /// What would be right.
+    pub fn help(&self) -> String {
+        match self {
+            Self::TooLong(_) => "write it shorter, with ranges and steps such as `1-5` or `*/5`".to_owned(),
+            Self::Nickname(_) => "write it out, such as `0 0 * * *` for every midnight".to_owned(),
+            Self::FieldCount { .. } => {
+                "minute, hour, day of the month, month, weekday, such as `0 3 * * *`; or 6 with the second before them".to_owned()
+            }
+            Self::NumericWeekday(_) => "write names, such as `MON-FRI`".to_owned(),
+            Self::Field { expected, example, .. } => {
+                format!("`*`, or values, ranges (not backwards) and steps of {expected}, such as {example}")
+            }
+            Self::BothDays { .. } => "leave one of them `*`".to_owned(),
+            Self::Never(_) => "name a day that one of its months has".to_owned(),
+            Self::Zone { hint, .. } => hint.clone(),
+        }
+    }
 }
 
 /// A cron line in an IANA time zone.
@@ -90,6 +101,16 @@ impl CronLine {
             Some(_) => Ok(parsed),
             None => Err(CronError::Never(parsed.expression)),
         }
+    }
+
+    /// The line as cron has it: five fields, or six where the second is not 0; single spaces, upper case.
+    pub fn expression(&self) -> &str {
+        self.expression.strip_prefix("0 ").unwrap_or(&self.expression)
+    }
+
+    /// The zone's IANA name.
+    pub fn zone(&self) -> &str {
+        &self.zone_name
     }
 
     /// The least due instant strictly after `after`; `None` after the year 2100, where the `cron` crate ends.

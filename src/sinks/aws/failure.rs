@@ -6,6 +6,7 @@ use std::io;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 
+use crate::cause::chain;
 use crate::rotation::{Failed, Reason};
 use crate::secret::presentable;
 
@@ -279,15 +280,6 @@ fn never_connected(error: &(dyn Error + 'static)) -> bool {
         )
     });
     refused || chain(error).any(|error| error.to_string().starts_with("dns error"))
-}
-
-fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    let mut next = Some(error);
-    std::iter::from_fn(move || {
-        let this = next?;
-        next = this.source();
-        Some(this)
-    })
 }
 
 fn in_chain<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::Auth;
 use super::wire::{Answer, Call, Trouble, Wire};
 use crate::rotation::{Failed, Reason};
-use crate::secret::{Secret, SecretSource, presentable};
+use crate::secret::{Secret, SecretSource};
 
 /// A renewal that gives less than this part of the first life means that the token's end is near
 /// (its maximum cuts it): then a new login is made instead of ever shorter renewals.
@@ -204,7 +204,7 @@ fn refused_login(answer: &Answer, mount: &str, secrets: &[&Secret]) -> Failed {
     if answer.status >= 429 || answer.status < 400 {
         return super::wire::failure(answer, super::store::plain_attempt(&format!("auth/{mount}/login"), "update"));
     }
-    let said = presentable(&answer.errors(), 140, secrets);
+    let said = answer.said(140, secrets);
     let detail = match answer.status {
         404 => format!("no auth method is mounted at `auth/{mount}`; enable one or correct `mount`"),
         status => format!("the login at `auth/{mount}` was refused ({status}: {said}); check role and secret"),

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::{Auth, Config};
+use crate::cause::innermost;
 use crate::json::Object;
 use crate::rotation::{Failed, Reason};
 use crate::secret::{Secret, presentable, read_file};
@@ -101,6 +102,8 @@ pub(super) struct Answer {
     /// The state that this answer stands for, where the server says so (Vault Enterprise).
     pub index: Option<HeaderValue>,
     retry_after: Option<SignedDuration>,
+    /// The token that the request was made with: a text of the server's may repeat it, whatever its form.
+    asked_with: Option<Secret>,
 }
 
 /// The parts of an error's body that matter.
@@ -134,6 +137,12 @@ impl Answer {
     /// The server's own error messages in one line, not to be shown as they are; empty where it gave none.
     pub fn errors(&self) -> String {
         self.complaint().errors.unwrap_or_default().join("; ").replace(['\n', '\t'], " ")
+    }
+
+    /// The same to be shown, without the request's token and the other `secrets` that went with it.
+    pub fn said(&self, characters: usize, secrets: &[&Secret]) -> String {
+        let sent: Vec<&Secret> = self.asked_with.iter().chain(secrets.iter().copied()).collect();
+        presentable(&self.errors(), characters, &sent)
     }
 
     /// Whether this is Vault's way to say that there is nothing at a path: 404 with an empty list of errors.
@@ -177,9 +186,9 @@ pub(super) struct Attempt<'a> {
 pub(super) fn failure(answer: &Answer, attempt: Attempt<'_>) -> Failed {
     let Attempt { path, capability, namespace, mount } = attempt;
     let inside = namespace.map_or_else(String::new, |namespace| format!(" in the namespace `{namespace}`"));
-    let said = match answer.errors() {
-        errors if errors.is_empty() => String::new(),
-        errors => format!(": {}", presentable(&errors, 120, &[])),
+    let said = match answer.said(120, &[]) {
+        nothing if nothing.is_empty() => nothing,
+        said => format!(": {said}"),
     };
     let (reason, detail) = match answer.status {
         401 => (Reason::Unauthorized, format!("the server wants another login for `{path}`{inside}{said}")),
@@ -271,7 +280,7 @@ impl Wire {
         let request = self.request(endpoint, token, index)?;
         let exchange = async {
             let response = self.http.execute(request).await.map_err(|error| self.trouble(error))?;
-            self.answer(response).await
+            Ok(Answer { asked_with: token.map(Secret::duplicate), ..self.answer(response).await? })
         };
         // The connection has its own, shorter limit, so that a request cut off here was under way.
         let late = || Trouble::NoAnswer(Failed::new(Reason::TimedOut, format!("`{}` did not answer in time", self.address)));
@@ -321,11 +330,11 @@ impl Wire {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Answer { status, body, index, retry_after })
+        Ok(Answer { status, body, index, retry_after, asked_with: None })
     }
 
     fn trouble(&self, error: reqwest::Error) -> Trouble {
-        let cause = innermost(&error);
+        let cause = innermost(&error).to_string();
         let address = &self.address;
         if error.is_connect() || error.is_builder() {
             let remedy =
@@ -338,15 +347,6 @@ impl Wire {
         };
         Trouble::NoAnswer(Failed::new(reason, format!("`{address}` {what}: {cause}")))
     }
-}
-
-/// The last cause in a chain of errors: what the system or TLS said, without URL or content.
-fn innermost(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 /// `Retry-After` in seconds, the only form that Vault sends (documented); at most a day.

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{Shared, attention, concern, moment, refused, relative, shown, state, words};
 use crate::engine::{Concern, general_concerns};
 use crate::rotation::CredentialName;
-use crate::snapshot::{CredentialState, Label, Snapshot, span};
+use crate::snapshot::{CredentialState, Label, LetGo, Snapshot, span};
 use crate::web::api::{Given, given};
 use crate::web::records;
 use crate::web::select::{Asked, Listed, Listing, Order, Query, Show};
@@ -39,6 +39,7 @@ pub async fn page(State(shared): State<Arc<Shared>>, asked: Given<Asked>) -> Res
         (counts(&snapshot, query.show))
         (needs(&snapshot, &told, now.wall))
         (credentials(&listing, &query, now.wall))
+        (let_go(&snapshot))
         (organizations(&snapshot))
     };
     shown(StatusCode::OK, &shared, "Fleet", &main)
@@ -125,6 +126,24 @@ fn needs(snapshot: &Snapshot, told: &[(CredentialName, Vec<Concern>)], now: Time
             }
             @if more > 0 {
                 p { a href="/?show=attention#credentials" { (more) " more" } " are in the list below." }
+            }
+        }
+    }
+}
+
+/// Nobody replaces or revokes the tokens of these.
+fn let_go(snapshot: &Snapshot) -> Markup {
+    if snapshot.let_go.is_empty() {
+        return html! {};
+    }
+    html! {
+        section aria-labelledby="let-go" {
+            h2 #let-go { "Let go" }
+            p { "Not configured any more. Nothing is issued, delivered or revoked for these; their tokens are left to expire." }
+            ul {
+                @for LetGo { credential, tokens_until } in &snapshot.let_go {
+                    li { (credential) ", its last token until " (moment(*tokens_until)) }
+                }
             }
         }
     }

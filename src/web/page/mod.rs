@@ -63,7 +63,7 @@ fn shown(status: StatusCode, shared: &Shared, title: &str, main: &Markup) -> Res
                 main #main { (main) }
                 footer {
                     p {
-                        "rotad " (Build::THIS.version) " (" (Build::THIS.revision) "). This page only shows; commands change. "
+                        "rotad " (Build::THIS) ". This page only shows; commands change. "
                         "The same as JSON: " a href="/api/v1/openapi.json" { "/api/v1" } ". For Prometheus: " a href="/metrics" { "/metrics" } "."
                     }
                 }
@@ -116,6 +116,14 @@ fn attention(attention: Attention) -> Markup {
     html! { span.badge data-attention=(attention.as_str()) { (words(attention.as_str())) } }
 }
 
+/// When rotad does what is next: the moment itself where it is known.
+fn when(told: &Concern, now: Timestamp) -> Markup {
+    html! {
+        @if told.next_at.is_some() { " (next " (relative(told.next_at, now)) ")" }
+        @else if let Some(when) = told.when(now) { " (" (when) ")" }
+    }
+}
+
 /// What needs a person, in its parts.
 fn concern(told: &Concern, now: Timestamp) -> Markup {
     html! {
@@ -128,7 +136,7 @@ fn concern(told: &Concern, now: Timestamp) -> Markup {
                 @if let Some(place) = &told.place { dt { "Where" } dd { code { (place) } } }
                 @if let Some(since) = told.since { dt { "Since" } dd { (relative(Some(since), now)) } }
                 dt { "rotad" }
-                dd { (told.next) @if told.next_at.is_some() { " (next " (relative(told.next_at, now)) ")" } }
+                dd { (told.next) (when(told, now)) }
                 dt { "To do" }
                 dd { (told.remedy) }
             }

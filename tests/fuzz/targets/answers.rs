@@ -1,7 +1,7 @@
 //! Answers of the API, whatever they say: the client as it is, over a socket, against a server that follows a
 //! script. No panic, no secret in a failure, and no answer taken for more than it is.
 //!
-//! The input is the script. Its first line is what is asked: `issue`, `list`, `revoke` or `verify`. Then come the
+//! The input is the script. Its first line is what is asked: `issue`, `list`, `users`, `revoke` or `verify`. Then come the
 //! answers, with a line `%%` between two: a status, headers (`cut: N` breaks the body off after N bytes), an empty
 //! line, the body. `@A` in an answer stands for the admin token, `@T` for the new token's value.
 #![no_main]
@@ -13,7 +13,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use libfuzzer_sys::fuzz_target;
 use rotad::clock::Clock;
-use rotad::motherduck::{Client, Limits, Options, Provider, TimeLimits, Unobserved};
+use rotad::motherduck::{Client, Limits, Options, Provider, TimeLimits, Unobserved, User};
 use rotad::rotation::{
     Account, Failed, IssueOutcome, IssueRequest, ListOutcome, RevokeOutcome, RotationId, TokenId, TokenName, TokenType,
     VerifyOutcome,
@@ -180,7 +180,7 @@ fuzz_target!(|data: &[u8]| {
         return;
     }
     let (operation, rest) = data.split_at(data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len()));
-    let listing = operation == b"list";
+    let listing = matches!(operation, b"list" | b"users");
     let answers: Vec<Answer> =
         split(rest.get(1..).unwrap_or_default(), b"\n%%\n").map(|text| Answer::parse(&planted(text), listing)).collect();
     BENCH.with(|bench| {
@@ -191,6 +191,7 @@ fuzz_target!(|data: &[u8]| {
         match operation {
             b"issue" => issued(&bench.runtime.block_on(bench.client.issue(&request(&account))), &answers[0]),
             b"list" => listed(&bench.runtime.block_on(bench.client.list(&account)), &answers),
+            b"users" => users(&bench.runtime.block_on(bench.client.users()), &answers),
             b"revoke" => {
                 let outcome = bench.runtime.block_on(bench.client.revoke(&account, &TokenId("5b0c".to_owned())));
                 revoked(&outcome, &answers[0]);
@@ -272,21 +273,24 @@ fn issued((outcome, value): &(IssueOutcome, Option<Secret>), answer: &Answer) {
     assert!(value.is_none(), "a value without a token");
 }
 
-/// The ids of a list that is complete by these answers: every page read, the last one the last.
-fn complete(pages: &[Answer]) -> Option<Vec<String>> {
-    let mut ids: Vec<String> = Vec::new();
+/// The ids of a list of `what` that is complete by these answers: every page read, the last one the last, and as many
+/// users as any page says.
+fn complete(what: &str, pages: &[Answer]) -> Option<Vec<String>> {
+    let (mut ids, mut total): (Vec<String>, u64) = (Vec::new(), 0);
     for page in pages {
         let body = page.json().filter(|_| page.is_success())?;
-        for token in body.get("tokens")?.as_array()? {
-            let id = token.get("id")?.as_str()?;
+        for item in body.get(what)?.as_array()? {
+            let id = item.get("id")?.as_str()?;
             if !ids.iter().any(|known| known == id) {
                 ids.push(id.to_owned());
             }
         }
+        if what == "users" {
+            total = total.max(body.get("total_count").and_then(Value::as_u64).unwrap_or(0));
+        }
         match body.get("next_page_token") {
-            None | Some(Value::Null) => return Some(ids),
-            Some(Value::String(cursor)) if cursor.is_empty() => return Some(ids),
-            Some(Value::String(_)) => {}
+            Some(Value::String(cursor)) if !cursor.is_empty() => {}
+            None | Some(Value::Null | Value::String(_)) => return Some(ids).filter(|ids| ids.len() as u64 >= total),
             Some(_) => return None,
         }
     }
@@ -297,9 +301,21 @@ fn listed(outcome: &ListOutcome, pages: &[Answer]) {
     match outcome {
         ListOutcome::Complete(tokens) => {
             let ids: Vec<String> = tokens.iter().map(|token| token.id.0.clone()).collect();
-            assert_eq!(complete(pages), Some(ids), "a list claims to be complete");
+            assert_eq!(complete("tokens", pages), Some(ids), "a list claims to be complete");
         }
         ListOutcome::Failed(failed) => told(failed),
+    }
+}
+
+/// Who is not on this list is gone, and a fleet lets go of them: it must be whole.
+fn users(outcome: &Result<Vec<User>, Failed>, pages: &[Answer]) {
+    match outcome {
+        Ok(users) => {
+            let ids: Vec<String> = users.iter().map(|user| user.id.clone()).collect();
+            assert_eq!(complete("users", pages), Some(ids), "a list claims to be complete");
+            assert!(users.iter().all(|user| !user.username.as_str().is_empty()), "somebody without a name: {users:?}");
+        }
+        Err(failed) => told(failed),
     }
 }
 

@@ -25,6 +25,7 @@ impl Surroundings for Machine {
     fn file(&self, path: &Path) -> FileFact {
         match path.to_str() {
             Some(path) if path.ends_with("/none") => FileFact::Unreadable("No such file or directory".to_owned()),
+            Some(path) if path.ends_with("/empty") => FileFact::Empty,
             Some(path) if path.ends_with("/directory") => FileFact::Directory,
             Some(path) if path.ends_with("/pipe") => FileFact::Special,
             Some(path) if path.ends_with("/public") => FileFact::Readable { mode: 0o644 },
@@ -67,6 +68,13 @@ fn accepted(config: &Config, text: &str) {
     for warning in &config.warnings {
         assert_eq!(warning.severity, Severity::Warning, "accepted with an error: {warning}");
         told(warning, text);
+    }
+    for (account, kept) in &config.accounts {
+        assert!(config.organizations.contains_key(&kept.organization), "no such organization");
+        assert!(rotad::motherduck::new_account(account.as_str()).is_ok(), "the API would refuse {account}");
+        let (read_write, read_scaling) = (&kept.wanted.read_write, &kept.wanted.read_scaling);
+        assert!(read_write.as_ref().is_none_or(|half| half.check().is_ok()), "{read_write:?}");
+        assert!(read_scaling.as_ref().is_none_or(|half| half.check().is_ok()), "{read_scaling:?}");
     }
     // Whatever accounts there are, with them it keeps what it promises without them.
     let accounts = |pattern: &str| ["x", "_1y"].map(|word| Account::new(&pattern.replace('*', word).replace('?', "z")));

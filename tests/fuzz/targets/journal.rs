@@ -12,10 +12,10 @@ use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 use rotad::engine::summarize;
 use rotad::journal::Row;
 use rotad::rotation::{
-    Account, Action, Conditions, Credential, DeliveryId, DeliveryPolicy, Facts, Failed, Fingerprint, InstallationId,
-    IssueOutcome, IssuedToken, Limits, ListOutcome, ListedToken, Mode, Moment, Owner, Policy, ProcessId, ReadOutcome, Reason,
-    RevokeOutcome, RotationId, Schedule, Shows, Stage, Steady, TokenId, TokenName, TokenType, Turn, Verify, VerifyOutcome,
-    WriteOutcome,
+    Account, Action, Conditions, Credential, DeliveryId, DeliveryPolicy, Facts, Failed, Fingerprint, FirstConnection,
+    InstallationId, IssueOutcome, IssuedToken, Limits, ListOutcome, ListedToken, Mode, Moment, Owner, Policy, ProcessId,
+    ReadOutcome, Reason, RevokeOutcome, Rotation, RotationId, Schedule, Shows, Stage, Steady, TokenId, TokenName, TokenType,
+    Turn, Verify, VerifyOutcome, WriteOutcome,
 };
 use rotad::snapshot::Board;
 use serde_json::Value;
@@ -68,6 +68,8 @@ fn policy() -> Policy {
         renamed_from: None,
         adopt: [].into(),
         used_by_rotad: false,
+        account_is_kept: false,
+        first_connection: FirstConnection::NotNeeded,
         owner,
     }
 }
@@ -182,6 +184,7 @@ impl World {
                 turn.issued(rotation, IssueOutcome::Issued(IssuedToken { token, fingerprint }), now);
             }
             Action::Verify { rotation } => turn.verified(rotation, VerifyOutcome::Verified, now),
+            Action::Connect { .. } => unreachable!("its tokens are read/write ones"),
             Action::Write { delivery, rotation } => {
                 let token = turn.credential().rotations[&rotation].token.as_ref().expect("a token is written");
                 let fingerprint = token.fingerprint.expect("a value is written");
@@ -202,7 +205,7 @@ impl World {
     fn may_revoke(&self, state: &Credential, id: RotationId) {
         let rotation = &state.rotations[&id];
         assert!(!self.adopted.contains(&id) && !rotation.adopted, "S3: {id} was found by a rebuild");
-        if rotation.stage == Stage::Unfit && rotation.by == PROCESS && rotation.attempts.is_empty() {
+        if exempted(rotation) {
             return;
         }
         let settled = state.settled.expect("S2: a token is revoked while nothing is settled");
@@ -283,7 +286,12 @@ fn take_turn(
 /// A token whose value never left this process is revoked whatever the clocks say.
 fn exempt(state: &Credential, action: &Action) -> bool {
     let Action::Revoke { rotation, .. } = action else { return false };
-    state.rotations.get(rotation).is_some_and(|rotation| rotation.stage == Stage::Unfit && rotation.by == PROCESS)
+    state.rotations.get(rotation).is_some_and(exempted)
+}
+
+fn exempted(rotation: &Rotation) -> bool {
+    let unfit_here = rotation.stage == Stage::Unfit && rotation.by == PROCESS;
+    (rotation.set_up || unfit_here) && rotation.attempts.is_empty()
 }
 
 // Rows that are still JSON after a change reach further than random bytes.
