@@ -21,8 +21,8 @@ use tracing::{error, info};
 
 pub use apart::of_accounts;
 pub use concern::{
-    ADMIN_TOKEN_EXPIRY_TOLD, Concern, General, NOTHING_BY_ITSELF, OfFleet, by_summary, concerns, general_concerns, in_fleet,
-    in_general, near_deadline, of_fleet, remedy_of_block, remedy_of_failure,
+    ADMIN_TOKEN_EXPIRY_TOLD, Concern, General, NOTHING_BY_ITSELF, OfFleet, by_summary, concerns,
+    general_concerns, in_fleet, in_general, near_deadline, of_fleet, remedy_of_block, remedy_of_failure,
 };
 pub use detail::{Delivered, Detail, PlaceLine, STEPS, StepLine, TokenEnd, TokenLine};
 pub use forecast::{Forecast, Step, Subject, forecast};
@@ -126,6 +126,8 @@ pub struct Engine {
     orders: Mutex<BTreeMap<CredentialName, Vec<Ordered>>>,
     /// Values that a delivery still needs, between the turns of their credentials.
     values: Mutex<BTreeMap<CredentialName, Values>>,
+    /// Held while an admin token is held against the journal's: of many turns that find another one, one dates it.
+    watching: tokio::sync::Mutex<()>,
     journal_failing: AtomicBool,
 }
 
@@ -160,6 +162,7 @@ impl Engine {
             standings: Mutex::default(),
             orders: Mutex::default(),
             values: Mutex::default(),
+            watching: tokio::sync::Mutex::default(),
             journal_failing: AtomicBool::new(false),
         }
     }
@@ -222,19 +225,41 @@ impl Engine {
     /// what it is and since when is in the journal. Gives whether there is nothing left to prove.
     ///
     /// # Errors
-    /// The journal's.
+    /// The journal's: what was known of the organization before stands.
     pub async fn watch_admin_token(&self, organization: &Arc<str>, fingerprint: Fingerprint) -> Result<bool, JournalError> {
+        let _watching = self.watching.lock().await;
+        self.hold_against_the_proven(organization, fingerprint).await
+    }
+
+    /// The same before a call is made with that admin token, unless it is the one that was held against the journal last.
+    pub(crate) async fn meet_admin_token(&self, organization: &Arc<str>, fingerprint: Fingerprint) -> Result<(), JournalError> {
+        if self.standings().is_in_use(organization, fingerprint) {
+            return Ok(());
+        }
+        let _watching = self.watching.lock().await;
+        if self.standings().is_in_use(organization, fingerprint) {
+            return Ok(());
+        }
+        self.hold_against_the_proven(organization, fingerprint).await.map(drop)
+    }
+
+    async fn hold_against_the_proven(&self, organization: &Arc<str>, fingerprint: Fingerprint) -> Result<bool, JournalError> {
         let (proven, new) = (format!("admin_token:{organization}"), format!("admin_token_new:{organization}"));
-        self.standings().uses(organization, fingerprint);
         let now = fingerprint.to_string();
         match self.journal.fact(&proven).await? {
-            None => return self.journal.set_fact(&proven, now).await.map(|()| true),
+            None => {
+                self.journal.set_fact(&proven, now).await?;
+                self.standings().uses(organization, fingerprint);
+                return Ok(true);
+            }
             Some(before) if before == now => {
-                self.standings().has_proven_admin_token(organization);
+                let noticed = self.journal.fact(&new).await?;
                 // Should the other one come again, it is new from then on.
-                if self.journal.fact(&new).await?.is_some_and(|noticed| !noticed.is_empty()) {
+                if noticed.is_some_and(|noticed| !noticed.is_empty()) {
                     self.journal.set_fact(&new, String::new()).await?;
                 }
+                self.standings().uses(organization, fingerprint);
+                self.standings().has_proven_admin_token(organization);
                 return Ok(true);
             }
             Some(_) => {}
@@ -252,6 +277,7 @@ impl Engine {
                 since
             }
         };
+        self.standings().uses(organization, fingerprint);
         let is_proven = self.standings().has_new_admin_token(organization, since);
         if is_proven {
             self.journal.set_fact(&proven, now).await?;
@@ -268,11 +294,12 @@ impl Engine {
         organization: &Arc<str>,
         fingerprint: Fingerprint,
     ) -> Result<(), JournalError> {
-        self.standings().uses(organization, fingerprint);
+        let _watching = self.watching.lock().await;
         let (proven, now) = (format!("admin_token:{organization}"), fingerprint.to_string());
         if self.journal.fact(&proven).await?.as_ref() != Some(&now) {
             self.journal.set_fact(&proven, now).await?;
         }
+        self.standings().uses(organization, fingerprint);
         self.standings().has_proven_admin_token(organization);
         Ok(())
     }

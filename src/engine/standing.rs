@@ -96,6 +96,12 @@ impl Standings {
         }
     }
 
+    /// Whether the organization's calls are known to be made with this admin token.
+    pub fn is_in_use(&self, organization: &str, token: Fingerprint) -> bool {
+        let in_use = self.organizations.get(organization).and_then(|standing| standing.in_use.as_ref());
+        in_use.is_some_and(|in_use| in_use.token == token)
+    }
+
     /// The admin token that every credential's account was listed with, in this process.
     pub fn swept_with(&self, organization: &str) -> Option<Fingerprint> {
         let in_use = self.organizations.get(organization)?.in_use.as_ref()?;
@@ -117,9 +123,10 @@ impl Standings {
         standing.is_some_and(|standing| standing.blocked.iter().any(|blocked| blocked != credential))
     }
 
-    /// How often the admin token was found to be another one: lists of before such a change say nothing after it.
-    pub fn changes(&self, organization: &str) -> u64 {
-        self.organizations.get(organization).map_or(0, |standing| standing.changes)
+    /// How often an admin token was found to be another one: lists of before such a change say nothing after it. Of all
+    /// organizations, since a credential may have tokens in several; changes are rare.
+    pub fn changes(&self) -> u64 {
+        self.organizations.values().map(|standing| standing.changes).sum()
     }
 
     /// A complete list came in. `known`: when each token of the credential that should be on it was
@@ -246,12 +253,12 @@ mod tests {
         standings.set_size(&organization(), 10);
         standings.has_new_admin_token(&organization(), at(1000));
         standings.listed(&organization(), &name(1), &[(at(0), false)]);
-        let changes = standings.changes("main");
+        let changes = standings.changes();
         standings.has_proven_admin_token(&organization());
         assert!(!standings.is_suspect("main"));
-        assert_eq!(standings.changes("main"), changes + 1);
+        assert_eq!(standings.changes(), changes + 1);
         standings.has_proven_admin_token(&organization());
-        assert_eq!(standings.changes("main"), changes + 1, "it is the one of before");
+        assert_eq!(standings.changes(), changes + 1, "it is the one of before");
     }
 
     #[test]

@@ -198,6 +198,7 @@ mod tests {
             organization: "main".into(),
             account: Account::new("etl"),
             ttl: SignedDuration::from_secs(10_000),
+            token_type: None,
             stage,
             token: (stage != Stage::Lost).then(|| Token {
                 id: TokenId(format!("token-{seconds}")),

@@ -18,7 +18,7 @@ use crate::motherduck::Provider;
 use crate::rotation::breakage::{Breakage, broken};
 use crate::rotation::{
     Account, Action, Conditions, Credential, CredentialName, DeliveryId, Entry, Failed, Happened, IssueOutcome, IssueRequest,
-    ListOutcome, Moment, Policy, ReadOutcome, Reason, RevokeOutcome, Rotation, RotationId, TokenId, TokenType, Turn, Verify,
+    ListOutcome, Moment, ReadOutcome, Reason, RevokeOutcome, Rotation, RotationId, Token, TokenId, TokenType, Turn, Verify,
     VerifyOutcome, WriteOutcome,
 };
 use crate::secret::Secret;
@@ -53,7 +53,7 @@ struct Worker<'a> {
     row_version: Option<u64>,
     /// When the last save was asked for, in time since boot: the journal was ours then.
     saved_at: SignedDuration,
-    /// The organization's changes of admin tokens when the turn's lists were asked for.
+    /// How many changes of admin tokens there were when the turn's lists were asked for.
     admin_tokens: u64,
     /// An earlier name's row, until the first save has taken it over.
     takes_over: Option<(CredentialName, u64)>,
@@ -95,7 +95,7 @@ pub(super) async fn take_turn(engine: &Engine, name: &CredentialName, member: &M
     let values = engine.take_values(name);
     let in_hand: BTreeSet<RotationId> = values.keys().copied().collect();
     let places = member.places.iter().map(|place| (place.id().clone(), place.clone())).collect();
-    let admin_tokens = engine.standings().changes(&member.policy.organization);
+    let admin_tokens = engine.standings().changes();
     let (versions, read_at, ordered_by) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
     let saved_at = engine.clock.boot();
     let mut worker = Worker {
@@ -141,6 +141,9 @@ fn read_state(name: &CredentialName, row: &Row) -> Option<Credential> {
 impl Worker<'_> {
     async fn run(&mut self, mut turn: Turn<'_>) -> Ended {
         loop {
+            if let Err(error) = self.meet_admin_token(&self.member.policy.organization).await {
+                return self.engine.journal_failed(self.name, &error);
+            }
             let now = self.engine.clock.now();
             self.forget_outdated_lists(&mut turn);
             let conditions = self.conditions();
@@ -178,13 +181,18 @@ impl Worker<'_> {
     async fn carry_out(&mut self, turn: &mut Turn<'_>, action: Action) {
         match action {
             Action::List { organization, account } => {
-                let asked_under = self.engine.standings().changes(&organization);
+                if let Err(error) = self.meet_admin_token(&organization).await {
+                    let failed =
+                        Failed::new(Reason::Unavailable, format!("the journal does not say whose the admin token is: {error}"));
+                    return turn.listed(&account, ListOutcome::Failed(failed), self.engine.clock.now());
+                }
+                let asked_under = self.engine.standings().changes();
                 let outcome = match self.provider(&organization) {
                     Ok(provider) => provider.list(&account).await,
                     Err(failed) => ListOutcome::Failed(failed),
                 };
                 // What was asked for with the admin token of before proves nothing of the one of now.
-                if self.engine.standings().changes(&organization) == asked_under {
+                if self.engine.standings().changes() == asked_under {
                     self.judge_organization(turn, &organization, &account, &outcome);
                 }
                 turn.listed(&account, outcome, self.engine.clock.now());
@@ -209,7 +217,10 @@ impl Worker<'_> {
                     Ok(_) if !turn.may_still_revoke(rotation, self.oldest_read(), self.engine.clock.now()) => {
                         RevokeOutcome::Failed(outdated())
                     }
-                    Ok(provider) => provider.revoke(&account, &token).await,
+                    Ok(provider) => match self.stands_by_its_lists(&organization).await {
+                        Ok(()) => provider.revoke(&account, &token).await,
+                        Err(failed) => RevokeOutcome::Failed(failed),
+                    },
                     Err(failed) => RevokeOutcome::Failed(failed),
                 };
                 turn.revoked(rotation, outcome, self.engine.clock.now());
@@ -218,9 +229,32 @@ impl Worker<'_> {
         }
     }
 
+    /// Before a call is made: whether the admin token is another one than the organization's standing is of.
+    async fn meet_admin_token(&self, organization: &Arc<str>) -> Result<(), JournalError> {
+        // Without one, or without a provider, the call itself says so.
+        let Ok(provider) = self.provider(organization) else { return Ok(()) };
+        let Some(fingerprint) = provider.admin_token(false).await else { return Ok(()) };
+        self.engine.meet_admin_token(organization, fingerprint).await
+    }
+
+    /// Whether the admin token is still the one that this turn listed with, and nothing speaks against it there: it may have
+    /// been replaced while what is about to be asked for was saved. Nothing was sent yet if not.
+    async fn stands_by_its_lists(&self, organization: &Arc<str>) -> Result<(), Failed> {
+        let unknown = |error| format!("nothing was sent, since the journal does not say whose the admin token is: {error}");
+        self.meet_admin_token(organization).await.map_err(|error| Failed::new(Reason::Unavailable, unknown(error)))?;
+        let standings = self.engine.standings();
+        if standings.changes() == self.admin_tokens && !standings.is_suspect(organization) {
+            return Ok(());
+        }
+        Err(Failed::new(
+            Reason::Busy,
+            "nothing was sent, since the admin token was replaced meanwhile: its account is listed again",
+        ))
+    }
+
     /// What was listed with another admin token, perhaps in another organization, says nothing any more.
     fn forget_outdated_lists(&mut self, turn: &mut Turn<'_>) {
-        let admin_tokens = self.engine.standings().changes(&self.member.policy.organization);
+        let admin_tokens = self.engine.standings().changes();
         if std::mem::replace(&mut self.admin_tokens, admin_tokens) != admin_tokens {
             turn.forget_lists();
         }
@@ -413,6 +447,9 @@ impl Worker<'_> {
         let outcome = match self.provider(&request.organization) {
             Err(failed) => IssueOutcome::Refused(failed),
             Ok(provider) => {
+                if let Err(failed) = self.stands_by_its_lists(&request.organization).await {
+                    return turn.issued(rotation, IssueOutcome::Refused(failed), self.engine.clock.now());
+                }
                 let (outcome, value) = provider.issue(request).await;
                 match (&outcome, value) {
                     (IssueOutcome::Issued(_), Some(value)) => {
@@ -429,16 +466,21 @@ impl Worker<'_> {
         turn.issued(rotation, outcome, self.engine.clock.now());
     }
 
+    /// Proves the token to be what it was asked for as: the configuration may want another account or type since.
     async fn verify(&self, turn: &Turn<'_>, rotation: RotationId) -> VerifyOutcome {
         let policy = turn.policy();
-        let provider = match self.provider(&policy.organization) {
+        let Some(asked) = turn.credential().rotations.get(&rotation) else {
+            return VerifyOutcome::Failed(Failed::new(Reason::Missing, "the token's record is gone"));
+        };
+        let token_type = asked.token_type.unwrap_or(policy.token_type);
+        let provider = match self.provider(&asked.organization) {
             Ok(provider) => provider,
             Err(failed) => return VerifyOutcome::Failed(failed),
         };
         match (policy.verify, self.values.get(&rotation)) {
-            (Verify::Itself, Some(value)) => provider.verify_itself(&policy.account, value).await,
+            (Verify::Itself, Some(value)) => provider.verify_itself(&asked.account, value).await,
             (Verify::None, _) => VerifyOutcome::Verified,
-            (Verify::Connect, Some(value)) => provider.verify_by_connecting(&policy.account, policy.token_type, value).await,
+            (Verify::Connect, Some(value)) => provider.verify_by_connecting(&asked.account, token_type, value).await,
             (Verify::Calls, Some(value)) => {
                 // A rotation's id is no token's.
                 let none = TokenId(rotation.to_string());
@@ -447,10 +489,10 @@ impl Worker<'_> {
             (Verify::Itself | Verify::Connect | Verify::Calls, None) => {
                 VerifyOutcome::Failed(Failed::new(Reason::Missing, "the value is not in memory"))
             }
-            (Verify::List, _) => {
-                let token = turn.credential().rotations.get(&rotation).and_then(|rotation| rotation.token.as_ref());
-                verify_by_list(provider.list(&policy.account).await, policy, token)
-            }
+            (Verify::List, _) => match &asked.token {
+                Some(token) => verify_by_list(provider.list(&asked.account).await, token_type, token),
+                None => VerifyOutcome::Failed(Failed::new(Reason::Missing, "the token's record is gone")),
+            },
         }
     }
 
@@ -513,16 +555,15 @@ fn points(action: &Action) -> (Point, Point) {
 }
 
 /// The id shows in the account's list, as asked.
-fn verify_by_list(outcome: ListOutcome, policy: &Policy, token: Option<&crate::rotation::Token>) -> VerifyOutcome {
-    let (listed, token) = match (outcome, token) {
-        (ListOutcome::Failed(failed), _) => return VerifyOutcome::Failed(failed),
-        (_, None) => return VerifyOutcome::Failed(Failed::new(Reason::Missing, "the token's record is gone")),
-        (ListOutcome::Complete(listed), Some(token)) => (listed, token),
+fn verify_by_list(outcome: ListOutcome, token_type: TokenType, token: &Token) -> VerifyOutcome {
+    let listed = match outcome {
+        ListOutcome::Failed(failed) => return VerifyOutcome::Failed(failed),
+        ListOutcome::Complete(listed) => listed,
     };
     match listed.into_iter().find(|listed| listed.id == token.id) {
         None => VerifyOutcome::Failed(Failed::new(Reason::Missing, "the new token is not in the account's list yet")),
-        Some(listed) if listed.token_type != policy.token_type => {
-            let detail = format!("the list shows the new token as `{}`, not `{}`", listed.token_type, policy.token_type);
+        Some(listed) if listed.token_type != token_type => {
+            let detail = format!("the list shows the new token as `{}`, not `{token_type}`", listed.token_type);
             VerifyOutcome::Disproved(Failed::new(Reason::BadAnswer, detail))
         }
         Some(_) => VerifyOutcome::Verified,

@@ -115,6 +115,7 @@ impl Turn<'_> {
         }
         let mut rotation = Rotation::requested(self.policy, self.facts.process, Moment { wall: created_at, steady: now.steady });
         rotation.stage = Stage::ByHand;
+        rotation.token_type = Some(listed.token_type);
         let expires_at = listed.expires_at.unwrap_or(jiff::Timestamp::MAX);
         rotation.token = Some(Token { id: listed.id.clone(), created_at: listed.created_at, expires_at, fingerprint: None });
         self.credential.note_newest(id);

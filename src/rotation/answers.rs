@@ -552,6 +552,7 @@ impl Rotation {
             organization: policy.organization.clone(),
             account: policy.account.clone(),
             ttl: policy.ttl,
+            token_type: Some(policy.token_type),
             stage: Stage::Requested,
             token: None,
             adopted: false,

@@ -106,7 +106,12 @@ impl Turn<'_> {
     pub(super) fn begin_set_up(&mut self, now: Moment, random: u64, due: Due) -> Action {
         let rotation = self.mint(now, random, Breakage::SetUpSentAgain);
         let requested = Rotation::requested(self.policy, self.facts.process, now);
-        self.intend(rotation, Rotation { ttl: SET_UP_LIFE, set_up: true, ..requested }, due, now);
+        self.intend(
+            rotation,
+            Rotation { ttl: SET_UP_LIFE, token_type: Some(TokenType::ReadWrite), set_up: true, ..requested },
+            due,
+            now,
+        );
         let told = format!(
             "a set-up token: account `{}` is connected to once before its first read-scaling token is issued",
             self.policy.account

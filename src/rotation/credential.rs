@@ -11,7 +11,7 @@ use super::backoff::Backoff;
 use super::connect::{Connected, Unconnected};
 use super::order::Orders;
 use super::outcome::Failed;
-use super::words::{Account, CredentialName, DeliveryId, Fingerprint, Moment, RotationId, TokenId};
+use super::words::{Account, CredentialName, DeliveryId, Fingerprint, Moment, RotationId, TokenId, TokenType};
 
 /// What a ttl or a grace period can be: the configuration takes no longer ones, and sums with them don't overflow.
 const LENGTHS: std::ops::RangeInclusive<SignedDuration> = SignedDuration::ZERO..=SignedDuration::from_hours(100 * 365 * 24);
@@ -132,6 +132,9 @@ pub struct Rotation {
     pub account: Account,
     /// How long its token lives if it exists: a lost one is looked for that long and an hour.
     pub ttl: SignedDuration,
+    /// What it was asked for as, whatever is configured since; `None` where a version of rotad asked that did not note it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_type: Option<TokenType>,
     pub stage: Stage,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<Token>,

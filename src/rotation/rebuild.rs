@@ -110,6 +110,7 @@ impl Turn<'_> {
             .entry(id)
             .or_insert_with(|| Rotation { adopted: true, ..Rotation::requested(self.policy, self.facts.process, intended_at) });
         rotation.stage = Stage::Issued { verified: true };
+        rotation.token_type = Some(token.token_type);
         rotation.token = Some(recorded);
         rotation.missing_since = None;
         rotation.vanished = false;
@@ -138,6 +139,8 @@ impl Turn<'_> {
                 // What it shows is the truth now, whatever the journal had confirmed there.
                 known.rolled_back = None;
                 known.confirmed = None;
+                // Nor is known when it was written: other reads may lag behind this one.
+                known.written_at = Some(now);
             }
             self.conclude(&id, now);
         }

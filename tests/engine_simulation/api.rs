@@ -37,6 +37,8 @@ pub fn namesake(account: usize) -> Option<usize> {
 
 pub struct SimProvider {
     pub claim: Arc<Claim>,
+    /// Of `ORGANIZATIONS`.
+    pub organization: usize,
 }
 
 /// The failure that a fault shows as.
@@ -333,7 +335,7 @@ impl Provider for SimProvider {
     }
 
     async fn admin_token(&self, _anew: bool) -> Option<rotad::rotation::Fingerprint> {
-        None
+        Some(self.claim.sim.world().admin_token_in_use(self.organization).fingerprint())
     }
 
     async fn verify_itself(&self, _account: &Account, _value: &Secret) -> VerifyOutcome {

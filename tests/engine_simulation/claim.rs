@@ -31,7 +31,7 @@ pub struct Seen {
     pub listed: bool,
     /// The list was another organization's.
     pub wrongly_listed: bool,
-    /// It was another organization's, and nobody can have noticed yet: the daemon looks every ten seconds.
+    /// It was another organization's, and nobody can have noticed yet: the admin token was replaced while the call was on its way.
     pub unnoticed: bool,
     /// Values that the turn read.
     pub held: BTreeMap<RotationId, usize>,
@@ -121,6 +121,7 @@ impl Roster for SimRoster {
 
     fn member(&self, name: &CredentialName) -> Option<Member> {
         let policy = self.policies.get(name)?.clone();
+        self.sim.world().actors[index_of(name)].next_policy = policy.clone();
         let claim = Arc::new(Claim {
             sim: self.sim.clone(),
             life: self.life.clone(),
@@ -129,9 +130,10 @@ impl Roster for SimRoster {
             policy: policy.clone(),
             seen: Mutex::default(),
         });
-        let provider: Arc<dyn Provider> = Arc::new(SimProvider { claim: claim.clone() });
-        let providers: Providers =
-            Arc::new(self.organizations.keys().map(|organization| (organization.clone(), provider.clone())).collect());
+        let provider = |(index, organization): (usize, &&str)| -> (Arc<str>, Arc<dyn Provider>) {
+            (Arc::from(*organization), Arc::new(SimProvider { claim: claim.clone(), organization: index }))
+        };
+        let providers: Providers = Arc::new(ORGANIZATIONS.iter().enumerate().map(provider).collect());
         let place = |id: &DeliveryId| Arc::new(SimPlace::new(claim.clone(), id)) as Arc<dyn PlaceTrait>;
         let places = policy.deliveries.keys().map(place).collect();
         let organization = *self.organizations.get(&policy.organization)?;

@@ -19,7 +19,6 @@ use tokio::task::JoinHandle;
 use super::claim::SimRoster;
 use super::journal::SimJournal;
 use super::matrix::{Class, Fault};
-use super::outside::admin_token;
 use super::setup::{ORGANIZATIONS, Setup};
 use super::world::{Life, Mend, Signal, Sim, World};
 use crate::simulator::sim::patience;
@@ -273,16 +272,9 @@ impl Director {
         let Some(process) = self.living() else { return };
         let (engine, mut settled) = (process.engine.clone(), true);
         for (index, organization) in ORGANIZATIONS.iter().enumerate() {
-            let (wrong, others) = {
-                let world = self.sim.world();
-                (world.wrong_organization == Some(index), world.others)
-            };
-            let admin_token = admin_token(wrong.then_some(others));
+            let admin_token = self.sim.world().admin_token_in_use(index);
             let watched = engine.watch_admin_token(&Arc::from(*organization), admin_token.fingerprint()).await;
             settled &= watched.unwrap_or(false);
-            if wrong {
-                self.sim.world().flagged.insert(index);
-            }
         }
         if !settled {
             self.at(self.now() + LOOK_AFTER, Event::LookAfter);

@@ -177,7 +177,6 @@ impl World {
     /// A look at a place is told.
     pub fn looked(&mut self, claim: &Claim, place: &DeliveryId, look: Look, number: u64) {
         let actor = &mut self.actors[claim.credential];
-        actor.turn_policy = claim.policy.clone();
         actor.memo.unreadable.remove(place);
         let token = look.value.and_then(|value| self.tokens.get(value));
         let shown = token.filter(|token| token.name.owner == claim.policy.owner).map(|token| token.name.rotation);

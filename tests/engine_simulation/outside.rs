@@ -26,6 +26,15 @@ pub fn admin_token(other: Option<usize>) -> Secret {
 }
 
 impl World {
+    /// What the next call to an organization is made with, for whoever is about to make it: from now on it can be known.
+    pub fn admin_token_in_use(&mut self, organization: usize) -> Secret {
+        let wrong = self.wrong_organization == Some(organization);
+        if wrong {
+            self.flagged.insert(organization);
+        }
+        admin_token(wrong.then_some(self.others))
+    }
+
     /// Something happens, with regard to one credential where it is about one. Gives whether it could.
     pub fn outside(&mut self, fault: Fault, credential: usize) -> bool {
         let step = self.actors[credential].step;
@@ -209,6 +218,8 @@ impl World {
             listed_from: self.now,
             by_hand: false,
         };
+        // It connects to an account first, as we do.
+        self.connected.insert(token.account);
         let index = self.add_token(token);
         self.later(Mend::Token(index));
         if self.persons().permille(500) {
@@ -283,7 +294,7 @@ impl World {
         true
     }
 
-    fn configure(&mut self, credential: usize, policy: rotad::rotation::Policy) {
+    pub fn configure(&mut self, credential: usize, policy: rotad::rotation::Policy) {
         self.tell(Some(credential), || {
             let places: Vec<&str> = policy.deliveries.keys().map(|id| id.as_str()).collect();
             let (ttl, grace) = (policy.ttl.as_secs(), policy.grace.as_secs());

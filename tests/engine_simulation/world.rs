@@ -128,6 +128,8 @@ pub struct Actor {
     pub memo: Memo,
     /// The policy that the turn under way goes by: a reload comes into force with the next one.
     pub turn_policy: Arc<Policy>,
+    /// The policy that the next turn goes by.
+    pub next_policy: Arc<Policy>,
     /// Values that the process holds for it.
     pub hands: BTreeMap<RotationId, usize>,
     pub turns: VecDeque<Ms>,
@@ -231,6 +233,7 @@ impl World {
             step: Step::Idle,
             memo: Memo::default(),
             turn_policy: plan.policy.clone(),
+            next_policy: plan.policy.clone(),
             hands: BTreeMap::new(),
             turns: VecDeque::new(),
             turned_at: 0,
@@ -521,6 +524,7 @@ impl World {
         let now = self.now;
         let actor = &mut self.actors[credential];
         actor.memo = memo;
+        actor.turn_policy = actor.next_policy.clone();
         actor.turned_at = now;
         actor.turns.push_back(now);
         while actor.turns.front().is_some_and(|at| *at <= now - 3600 * SECOND) {

@@ -259,6 +259,7 @@ impl Canon {
             organization: _,
             account: _,
             ttl: _,
+            token_type: _,
             stage,
             token,
             adopted,

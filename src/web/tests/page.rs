@@ -32,6 +32,7 @@ fn issued(second: i64) -> (RotationId, Rotation) {
         organization: "main".into(),
         account: Account::new("etl"),
         ttl: SignedDuration::from_hours(168),
+        token_type: None,
         stage: Stage::Issued { verified: true },
         token: Some(token),
         adopted: false,
