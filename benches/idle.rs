@@ -150,6 +150,7 @@ fn state(owner: &Owner, id: RotationId, value: &Secret, place: &DeliveryId, now:
         organization: "main".into(),
         account: Account::new(owner.credential.as_str()),
         ttl: TTL,
+        token_type: None,
         stage: Stage::Issued { verified: true },
         token: Some(token),
         adopted: false,

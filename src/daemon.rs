@@ -3,6 +3,7 @@
 
 pub mod accounts;
 mod fleets;
+mod standby;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -37,6 +38,7 @@ const CLOSE_MAX: Duration = Duration::from_secs(2);
 pub const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 pub use fleets::Listed;
+pub use standby::{Standby, Waited};
 
 /// What `Daemon::next` brings.
 pub enum News {
@@ -66,6 +68,8 @@ pub struct Daemon {
     /// Commands from the control socket; `None` where none is configured.
     asked: Option<mpsc::Receiver<Asked>>,
     control: Option<JoinHandle<()>>,
+    /// Who has taken the journal since, which this process lost.
+    taken_by: Option<String>,
     pruned_at: Option<Timestamp>,
     /// Of which expiry of an organization's admin token a person was told, and whether it was over then.
     expiry_told: BTreeMap<Arc<str>, (Timestamp, bool)>,
@@ -146,6 +150,7 @@ impl Daemon {
             accounts,
             asked,
             control,
+            taken_by: None,
             pruned_at,
             expiry_told,
         };
@@ -162,6 +167,17 @@ impl Daemon {
     /// Whether the scheduler gave a sign of life lately.
     pub fn is_alive(&self) -> bool {
         self.surroundings.board.is_alive(self.surroundings.clock.now())
+    }
+
+    /// Who has the journal now, where another process has taken it from this one: nothing is to be done here any more.
+    /// Known within `LOOK_EVERY`, where the configuration has replicas stand by.
+    pub fn taken_by(&self) -> Option<&str> {
+        self.taken_by.as_deref()
+    }
+
+    /// The configuration as it is written.
+    pub fn written(&self) -> Arc<Config> {
+        self.written.clone()
     }
 
     pub fn config(&self) -> &Config {
@@ -239,10 +255,7 @@ impl Daemon {
         if automatic {
             diff.check_automatic().context("confirm it with SIGHUP")?;
         }
-        let lasting = ["deployment", "journal", "server"];
-        if let Some(section) = diff.sections.iter().find(|section| lasting.contains(section)) {
-            anyhow::bail!("`[{section}]` changed: that needs a restart, and nothing of the new configuration is taken before");
-        }
+        diff.check_lasting().map_err(anyhow::Error::msg)?;
         self.put_in_force(complete).await?;
         self.written = config;
         self.fleets.configured(rolls);
@@ -274,6 +287,12 @@ impl Daemon {
 
     async fn look_after_unbounded(&mut self) {
         if self.engine.is_journal_failing() {
+            if self.written.standby
+                && let Ok(Some(holder)) = self.engine.journal.taken_by().await
+            {
+                self.taken_by = Some(holder);
+                return;
+            }
             match self.engine.journal.probe().await {
                 Ok(()) => self.engine.journal_works(),
                 Err(error) => debug!(%error, "the journal still can't be written"),
@@ -365,13 +384,16 @@ async fn resume_clock(journal: &dyn Journal, clock: &Clock) -> anyhow::Result<()
     Ok(())
 }
 
-async fn bind(config: &Config, engine: &Engine, fleet: watch::Receiver<Arc<Fleet>>) -> anyhow::Result<web::Server> {
-    let options = web::Options {
+fn web_options(config: &Config) -> web::Options {
+    web::Options {
         listen: config.server.listen,
         metrics_listen: config.server.metrics_listen,
         page: config.server.page,
         per_credential: config.server.per_credential_metrics,
-    };
+    }
+}
+
+async fn bind(config: &Config, engine: &Engine, fleet: watch::Receiver<Arc<Fleet>>) -> anyhow::Result<web::Server> {
     let now = engine.clock.clone();
     let roster = Arc::new(move || fleet.borrow().clone() as Arc<dyn Roster>);
     let watched = web::Watched {
@@ -382,7 +404,7 @@ async fn bind(config: &Config, engine: &Engine, fleet: watch::Receiver<Arc<Fleet
         roster,
         now: Arc::new(move || now.now()),
     };
-    Ok(web::Server::bind(options, watched).await?)
+    Ok(web::Server::bind(web_options(config), watched).await?)
 }
 
 /// What whoever may open the control socket is shown.

@@ -52,6 +52,11 @@ impl Manager {
         self.send("READY=1");
     }
 
+    /// What `systemctl status` shows, in one line.
+    pub fn status(&self, status: &str) {
+        self.send(&format!("STATUS={status}"));
+    }
+
     pub fn reloading(&self) {
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={}", clock::monotonic_micros()));
     }

@@ -102,6 +102,8 @@ pub enum JournalState {
     Writable,
     /// The last write failed.
     Unwritable,
+    /// Another rotad has it, and this one stands by to take over from it.
+    InUse,
 }
 
 /// The version of this program.
@@ -141,6 +143,7 @@ pub type NotReady = &'static str;
 struct Shared {
     configuration_valid: bool,
     journal: JournalState,
+    journal_holder: Option<Arc<str>>,
     first_sweep_done: bool,
     frozen: Tally<FreezeReason>,
     /// Local time minus the API's, in milliseconds.
@@ -157,6 +160,8 @@ pub struct Snapshot {
     /// Empty when rotad is ready.
     pub not_ready: Vec<NotReady>,
     pub journal: JournalState,
+    /// Who has the journal while this rotad stands by, as it calls itself there.
+    pub journal_holder: Option<Arc<str>>,
     pub first_sweep_done: bool,
     pub heartbeat_at: At,
     pub last_reload_successful: bool,
@@ -218,6 +223,7 @@ impl Board {
         let shared = Shared {
             configuration_valid: false,
             journal: JournalState::Closed,
+            journal_holder: None,
             first_sweep_done: false,
             frozen: Tally::default(),
             clock_skew_millis: None,
@@ -352,6 +358,18 @@ impl Board {
         write(&self.shared).journal = state;
     }
 
+    /// This rotad stands by while `holder` has the journal.
+    pub fn stands_by(&self, holder: &str) {
+        let mut shared = write(&self.shared);
+        shared.journal = JournalState::InUse;
+        shared.journal_holder = Some(holder.into());
+    }
+
+    /// Whether another rotad has the journal.
+    pub fn is_standby(&self) -> bool {
+        read(&self.shared).journal_holder.is_some()
+    }
+
     pub fn first_sweep_done(&self) {
         write(&self.shared).first_sweep_done = true;
     }
@@ -379,9 +397,14 @@ impl Board {
             reasons.push("no valid configuration is in force yet");
         }
         match shared.journal {
+            JournalState::Closed if shared.journal_holder.is_some() => {
+                reasons.push("the journal can't be reached, so this rotad, which stands by, could not take over");
+            }
             JournalState::Closed => reasons.push("the journal is not open yet"),
             JournalState::Unwritable => reasons.push("the journal can't be written, so nothing is issued or revoked"),
             JournalState::Writable => {}
+            // Ready to take over, which is all that is asked of it: nothing is swept before.
+            JournalState::InUse => return reasons,
         }
         if !shared.first_sweep_done && now.steady.since(self.started.steady) < FIRST_SWEEP_WAIT_MAX {
             reasons.push("the first sweep is under way; it is waited for at most 60 s");
@@ -427,6 +450,7 @@ impl Board {
             build: Build::THIS,
             not_ready,
             journal: shared.journal,
+            journal_holder: shared.journal_holder,
             first_sweep_done: shared.first_sweep_done,
             heartbeat_at: read(&self.heartbeat).wall.into(),
             last_reload_successful: shared.last_reload_successful,

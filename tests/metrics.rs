@@ -62,6 +62,7 @@ const PROMISED: &[&str] = &[
     "rotad_accounts_failing",
     "rotad_sweep_last_success_timestamp_seconds{organization}",
     "rotad_scheduler_heartbeat_timestamp_seconds",
+    "rotad_standby",
     "rotad_config_last_reload_successful",
     "rotad_config_last_reload_success_timestamp_seconds",
     "rotad_build_info{version,revision}",

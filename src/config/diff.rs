@@ -67,6 +67,24 @@ impl Diff {
     }
 }
 
+/// What is opened once, at the start.
+const LASTING: [&str; 3] = ["deployment", "journal", "server"];
+
+impl Diff {
+    /// Whether a running rotad can take it.
+    ///
+    /// # Errors
+    /// Which section needs a restart.
+    pub fn check_lasting(&self) -> Result<(), String> {
+        match self.sections.iter().find(|section| LASTING.contains(section)) {
+            Some(section) => {
+                Err(format!("`[{section}]` changed: that needs a restart, and nothing of the new configuration is taken before"))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 impl Config {
     /// What `new` changes.
     pub fn diff(&self, new: &Self) -> Diff {
@@ -118,7 +136,7 @@ impl Config {
         let sections = [
             ("deployment", self.deployment != new.deployment),
             ("organization", self.organizations != new.organizations),
-            ("journal", self.journal != new.journal),
+            ("journal", self.journal != new.journal || self.standby != new.standby),
             ("server", self.server != new.server),
             ("limits", self.limits != new.limits),
             ("webhook", self.webhook != new.webhook),

@@ -1,18 +1,23 @@
 //! `[journal]`: where the journal is, and how long its history is kept.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use jiff::SignedDuration;
 use reqwest::Url;
 
+use super::admin::FILE_SINK;
 use super::parts;
 use super::problem::{Span, quoted};
 use super::reader::{At, Field, Section};
+use super::sink::Sink;
 use super::surroundings::{FileFact, Surroundings};
 use crate::http::is_loopback;
 use crate::journal::{Database, Host, Location};
+use crate::sinks::vault::KvVersion;
 
-pub(super) const JOURNAL_KEYS: &[&str] = &["url", "password", "ca_cert", "keep_history"];
+pub(super) const JOURNAL_KEYS: &[&str] = &["url", "password", "ca_cert", "standby", "keep_history"];
 
 const SQLITE_URL: &str = "sqlite:/var/lib/rotad/journal.db";
 const POSTGRES_URL: &str = "postgres://rotad@db.internal:5432/rotad";
@@ -182,6 +187,41 @@ fn decoded(text: &str) -> Option<String> {
         }
     }
     String::from_utf8(bytes).ok().filter(|text| !text.chars().any(char::is_control))
+}
+
+/// Whether this rotad waits where another one has the journal, to take over from it.
+pub(super) fn standby(section: &Section<'_>, location: Option<&Location>) -> Option<At<bool>> {
+    let standby = section.boolean("standby").set().filter(|at| at.value)?;
+    if matches!(location, Some(Location::Sqlite(_))) {
+        let help =
+            format!("several replicas share a journal on a server, such as `{POSTGRES_URL}`; with a file there is one rotad");
+        section.sheet.error(&standby.span, "`standby = true` beside a journal in a file", help);
+    }
+    Some(standby)
+}
+
+/// What is in a file is on one host: a replica elsewhere could neither read nor write it. And a store that can't compare
+/// before it writes would let a late write of the one before replace what the one that took over has written.
+pub(super) fn check_sinks(section: &Section<'_>, standby: &At<bool>, sinks: &BTreeMap<Arc<str>, Sink>) {
+    for (name, sink) in sinks {
+        let (what, help) = match sink {
+            Sink::File(_) if name.as_ref() == FILE_SINK => (
+                "an admin token that is rotated in a file: a file is on one host, and the replica that takes over may be on another"
+                    .to_owned(),
+                "keep it in Vault or AWS, or run one rotad on that host without `standby`",
+            ),
+            Sink::File(_) => (
+                format!("the file sink `{name}`: a file is on one host, and the replica that takes over may be on another"),
+                "deliver to Vault or AWS, or run one rotad on that host without `standby`",
+            ),
+            Sink::Vault(config) if config.kv_version == KvVersion::V1 => (
+                format!("the sink `{name}` with `kv_version = 1`, which can't compare before it writes"),
+                "deliver to a mount of version 2, or run one rotad without `standby`",
+            ),
+            Sink::Vault(_) | Sink::Aws(_) => continue,
+        };
+        section.sheet.error(&standby.span, format!("`standby = true` beside {what}"), help);
+    }
 }
 
 /// How long the history is kept.

@@ -110,6 +110,8 @@ pub struct Config {
     pub deployment: Deployment,
     pub organizations: BTreeMap<Arc<str>, Organization>,
     pub journal: Location,
+    /// Where another rotad has the journal, this one waits to take over from it.
+    pub standby: bool,
     /// How long lines of the history are kept.
     pub keep_history: SignedDuration,
     pub server: Server,
@@ -229,6 +231,7 @@ fn config(root: &Section<'_>, world: &dyn Surroundings, finished: bool) -> Optio
     let organizations = sections::organizations(sheet, &found_organizations, &drafted_sinks, world);
     let journal_section = sections::optional(root, "journal", journal::JOURNAL_KEYS, &empty);
     let (journal, keep_history) = (journal::location(&journal_section, world), journal::keep_history(&journal_section));
+    let standby = journal::standby(&journal_section, journal.as_ref());
     let server = sections::server(&sections::optional(root, "server", sections::SERVER_KEYS, &empty));
 
     let webhook_section = root.get("webhook").map(|_| sections::optional(root, "webhook", webhook::WEBHOOK_KEYS, &empty));
@@ -292,6 +295,9 @@ fn config(root: &Section<'_>, world: &dyn Surroundings, finished: bool) -> Optio
     }
     let complete = sinks.len() == all_sinks;
     admin::with_file_sink(&mut sinks, &admin);
+    if let Some(standby) = &standby {
+        journal::check_sinks(&journal_section, standby, &sinks);
+    }
     if !complete || organizations.len() < all_organizations {
         return None;
     }
@@ -299,6 +305,7 @@ fn config(root: &Section<'_>, world: &dyn Surroundings, finished: bool) -> Optio
         deployment: deployment?,
         organizations,
         journal: journal?,
+        standby: standby.is_some(),
         keep_history: keep_history?,
         server: server?,
         limits,

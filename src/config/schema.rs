@@ -131,7 +131,7 @@ fn shape(section: &str, key: &str) -> Value {
         (_, "requests_per_second" | "max_in_flight") | ("limits", _) => {
             json!({ "type": "integer", "minimum": 1, "maximum": u32::MAX })
         }
-        (_, "page" | "per_credential_metrics" | "create" | "take_over" | "connected") => json!({ "type": "boolean" }),
+        (_, "page" | "per_credential_metrics" | "create" | "take_over" | "connected" | "standby") => json!({ "type": "boolean" }),
         (_, "postgres_ca_cert" | "control" | "ca_cert" | "jwt_file" | "cert_file" | "key_file") | ("admin_token", "file") => {
             json!({ "type": "string", "pattern": "^/" })
         }

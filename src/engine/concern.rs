@@ -109,6 +109,8 @@ pub fn concerns(
 
 /// The longest that rotad waits with anything: of seconds.
 const HOUR: u32 = 3_600;
+/// A rotad that stands by looks so often (seconds) whether the journal is free.
+pub const STANDBY_LOOKS_EVERY: u32 = 2;
 
 /// How `next` begins where there is no time for it.
 pub const NOTHING_BY_ITSELF: &str = "does nothing by itself";
@@ -292,7 +294,15 @@ label!(
 pub fn general_concerns(snapshot: &Snapshot) -> Vec<Concern> {
     let general = in_general(snapshot).into_iter().map(|(_, _, concern)| concern);
     let of_fleets = snapshot.fleets.iter().flat_map(|fleet| of_fleet(fleet, snapshot.taken_at));
-    general.chain(of_fleets).chain(of_accounts(&snapshot.accounts.apart)).collect()
+    let standing_by = snapshot.journal_holder.as_deref().map(standing_by);
+    standing_by.into_iter().chain(general).chain(of_fleets).chain(of_accounts(&snapshot.accounts.apart)).collect()
+}
+
+/// Not what goes wrong, but what whoever looks here has to know first.
+fn standing_by(holder: &str) -> Concern {
+    let happened = format!("this rotad stands by: `{holder}` has the journal, and does the work");
+    let remedy = "look there for what is going on, and give orders there";
+    general(None, happened, "takes over within seconds once that one is gone", Some(STANDBY_LOOKS_EVERY), remedy)
 }
 
 /// The same with what each is about: in a word, and the organization if it is about one.

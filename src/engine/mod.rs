@@ -21,7 +21,7 @@ use tracing::{error, info};
 
 pub use apart::of_accounts;
 pub use concern::{
-    ADMIN_TOKEN_EXPIRY_TOLD, Concern, General, NOTHING_BY_ITSELF, OfFleet, by_summary, concerns,
+    ADMIN_TOKEN_EXPIRY_TOLD, Concern, General, NOTHING_BY_ITSELF, OfFleet, STANDBY_LOOKS_EVERY, by_summary, concerns,
     general_concerns, in_fleet, in_general, near_deadline, of_fleet, remedy_of_block, remedy_of_failure,
 };
 pub use detail::{Delivered, Detail, PlaceLine, STEPS, StepLine, TokenEnd, TokenLine};

@@ -16,7 +16,7 @@ use thiserror::Error;
 use crate::rotation::{Credential, CredentialName, Entry, InstallationId, Moment};
 
 pub use location::Location;
-pub use postgres::{Database, Host, PostgresJournal};
+pub use postgres::{Database, Host, PostgresJournal, Watch};
 pub use sqlite::SqliteJournal;
 
 /// The fact under which the clock's mark is kept: a `Moment` as JSON.
@@ -142,6 +142,11 @@ pub trait Journal: Send + Sync {
     /// hold ends with the process.
     fn hold(&self) -> Option<Duration> {
         None
+    }
+
+    /// Who else has the journal, where a process can live on without its hold on it; `None` where nobody else has.
+    async fn taken_by(&self) -> Result<Option<String>, JournalError> {
+        Ok(None)
     }
 
     /// One credential's row, if it has one.

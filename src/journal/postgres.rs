@@ -36,6 +36,19 @@ const HOLD: Duration = Duration::from_secs(10);
 /// The longest name of a session that the server keeps (bytes).
 const CALLED_MAX: usize = 63;
 
+/// Looks at who has a journal, on a session that is kept.
+pub struct Watch(Reader);
+
+impl Watch {
+    /// Who has the journal now.
+    ///
+    /// # Errors
+    /// `Unusable`: it can't be asked.
+    pub async fn holder(&self) -> Result<Option<String>, JournalError> {
+        self.0.holder().await
+    }
+}
+
 /// The journal in a database of PostgreSQL.
 pub struct PostgresJournal {
     database: Database,
@@ -98,6 +111,14 @@ impl PostgresJournal {
         }))
     }
 
+    /// Who else has the journal now, asked again and again; it need not be one that this version can read.
+    ///
+    /// # Errors
+    /// The kernel gave no random numbers.
+    pub fn watch(database: &Database) -> Result<Watch, JournalError> {
+        Ok(Watch(Reader::new(database.clone(), name_of_sessions()?)))
+    }
+
     fn reader(&self) -> Result<std::sync::Arc<Reader>, JournalError> {
         lock(&self.reader).clone().ok_or_else(|| self.queue.closed())
     }
@@ -149,6 +170,10 @@ impl Journal for PostgresJournal {
     async fn mark_clock(&self, now: Moment) -> Result<(), JournalError> {
         self.mark.set(now);
         Ok(())
+    }
+
+    async fn taken_by(&self) -> Result<Option<String>, JournalError> {
+        self.reader()?.holder().await
     }
 
     async fn close(&self) {

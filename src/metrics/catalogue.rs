@@ -121,6 +121,8 @@ catalogue! {
         "Since when every credential was swept with success, in seconds since 1970; absent while one never was.";
     SCHEDULER_HEARTBEAT = Gauge "rotad_scheduler_heartbeat_timestamp_seconds" []
         "When the scheduler last gave a sign of life, in seconds since 1970.";
+    STANDBY = Gauge "rotad_standby" []
+        "1 while another rotad has the journal and this one stands by to take over, otherwise 0.";
     CONFIG_LAST_RELOAD_SUCCESSFUL = Gauge "rotad_config_last_reload_successful" []
         "1 if the last load of the configuration succeeded, otherwise 0 and the one before is in force.";
     CONFIG_LAST_RELOAD_SUCCESS = Gauge "rotad_config_last_reload_success_timestamp_seconds" []

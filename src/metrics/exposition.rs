@@ -125,6 +125,7 @@ fn totals(text: &mut String, snapshot: &Snapshot) {
     count(text, &catalogue::ACCOUNTS_FAILING, snapshot.accounts.failing);
     by_organization(text, &catalogue::SWEEP_LAST_SUCCESS, snapshot, |organization| organization.last_sweep_at);
     moment(text, &catalogue::SCHEDULER_HEARTBEAT, snapshot.heartbeat_at);
+    count(text, &catalogue::STANDBY, flag(snapshot.journal_holder.is_some()));
     count(text, &catalogue::CONFIG_LAST_RELOAD_SUCCESSFUL, flag(snapshot.last_reload_successful));
     moment(text, &catalogue::CONFIG_LAST_RELOAD_SUCCESS, snapshot.last_reload_success_at);
     head(text, &catalogue::BUILD_INFO);

@@ -166,6 +166,9 @@ async fn healthz(State(shared): State<Arc<Shared>>) -> Response {
 
 async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
     match shared.watched.board.not_ready(shared.now()).as_slice() {
+        [] if shared.watched.board.is_standby() => {
+            text(StatusCode::OK, "ready to take over: another rotad does the work\n".to_owned())
+        }
         [] => text(StatusCode::OK, "ready\n".to_owned()),
         reasons => text(StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n"),
     }

@@ -52,23 +52,69 @@ fn everything_renders_and_fits_the_schemas() {
     let names: Vec<&str> = shipped().keys().map(String::as_str).collect();
     let expected = [
         "chart aws-values.yaml",
+        "chart replicas-values.yaml",
         "chart small-values.yaml",
         "chart vault-values.yaml",
         "kustomize aws",
         "kustomize base",
+        "kustomize replicas",
         "kustomize vault",
     ];
     assert_eq!(names, expected);
 }
 
+/// Where several replicas are meant.
+fn has_several(name: &str) -> bool {
+    name.contains("replicas")
+}
+
 #[test]
-fn one_replica_keeps_its_journal_and_is_restricted() {
-    for (name, resources) in shipped() {
+fn one_replica_keeps_its_journal() {
+    for (name, resources) in shipped().iter().filter(|(name, _)| !has_several(name)) {
         let set = &one(resources, "StatefulSet")["spec"];
         assert_eq!(set["replicas"], 1, "{name}: one journal has one writer");
         let claims = set["volumeClaimTemplates"].as_array().unwrap();
         assert!(claims.len() == 1 && claims[0]["spec"]["accessModes"].as_array().unwrap().len() == 1, "{name}");
         assert_eq!(set["persistentVolumeClaimRetentionPolicy"], json!({ "whenDeleted": "Retain", "whenScaled": "Retain" }));
+        let mounts = set["template"]["spec"]["containers"][0]["volumeMounts"].as_array().unwrap();
+        let journal = mounts.iter().find(|mount| mount["mountPath"] == "/var/lib/rotad").unwrap();
+        assert_eq!(journal["name"], claims[0]["metadata"]["name"], "{name}");
+        assert!(of_kind(resources, "PodDisruptionBudget").is_empty(), "{name}: a drain would wait for ever");
+    }
+}
+
+/// One works and the others take over: on other hosts, without a volume, and never all drained at once.
+#[test]
+fn several_replicas_share_a_database_and_no_volume() {
+    let several: Vec<_> = shipped().iter().filter(|(name, _)| has_several(name)).collect();
+    assert_eq!(several.len(), 2);
+    for (name, resources) in several {
+        let set = &one(resources, "StatefulSet")["spec"];
+        assert_eq!((&set["replicas"], &set["podManagementPolicy"]), (&json!(3), &json!("Parallel")), "{name}");
+        assert!(set["volumeClaimTemplates"].is_null() && set["persistentVolumeClaimRetentionPolicy"].is_null(), "{name}");
+        let pod = &set["template"]["spec"];
+        let mounts = pod["containers"][0]["volumeMounts"].as_array().unwrap();
+        assert!(mounts.iter().all(|mount| mount["name"] != "journal"), "{name}");
+        let labels = &set["template"]["metadata"]["labels"];
+        let spread = &pod["topologySpreadConstraints"][0];
+        assert_eq!(spread["topologyKey"], "kubernetes.io/hostname", "{name}");
+        let budget = &one(resources, "PodDisruptionBudget")["spec"];
+        assert_eq!(budget["maxUnavailable"], 1, "{name}");
+        for selector in [&spread["labelSelector"], &budget["selector"]] {
+            assert!(is_part(&selector["matchLabels"], labels) && selector["matchLabels"].is_object(), "{name}: {selector}");
+        }
+        let configuration = of_kind(resources, "ConfigMap")[0]["data"]["rotad.toml"].as_str().unwrap();
+        assert!(configuration.contains("standby = true") && configuration.contains("postgres://"), "{name}");
+        let egress = one(resources, "NetworkPolicy")["spec"]["egress"].as_array().unwrap();
+        let database = |rule: &Value| rule["ports"].as_array().is_some_and(|ports| ports.iter().any(|port| port["port"] == 5432));
+        assert!(egress.iter().any(database), "{name}");
+    }
+}
+
+#[test]
+fn every_pod_is_restricted() {
+    for (name, resources) in shipped() {
+        let set = &one(resources, "StatefulSet")["spec"];
         let pod = &set["template"]["spec"];
         // The promise is 20 s after SIGTERM.
         assert!(pod["terminationGracePeriodSeconds"].as_u64() > Some(20), "{name}");
@@ -87,8 +133,6 @@ fn one_replica_keeps_its_journal_and_is_restricted() {
         }
         let mounts = container["volumeMounts"].as_array().unwrap();
         assert!(mounts.iter().all(|mount| mount["subPath"].is_null()), "{name}: a single file never changes");
-        let journal = mounts.iter().find(|mount| mount["mountPath"] == "/var/lib/rotad").unwrap();
-        assert_eq!(journal["name"], claims[0]["metadata"]["name"], "{name}");
     }
     for (name, resources) in shipped().iter().filter(|(name, _)| name.starts_with("kustomize")) {
         let labels = &one(resources, "Namespace")["metadata"]["labels"];
@@ -135,7 +179,7 @@ fn the_alerts_are_those_of_the_rules_file() {
         serde_json::from_str(&text.replace("rotad:survival:seconds < 86400", &format!("rotad:survival:seconds < {floor}")))
             .unwrap()
     };
-    for overlay in ["kustomize aws", "kustomize vault"] {
+    for overlay in ["kustomize aws", "kustomize replicas", "kustomize vault"] {
         assert_eq!(one(&shipped()[overlay], "PrometheusRule")["spec"], rules, "{overlay}");
     }
     let chart = &shipped()["chart aws-values.yaml"];
@@ -170,7 +214,7 @@ fn every_configuration_that_is_shipped_passes_the_program_s_own_check() {
             std::fs::create_dir_all(place(path)).unwrap();
             local = local.replace(&format!("\"{path}/"), &format!("\"{}/", place(path)));
         }
-        for secret in ["/run/secrets/rotad/admin-token", "/run/secrets/vault/token"] {
+        for secret in ["/run/secrets/rotad/admin-token", "/run/secrets/rotad/journal-password", "/run/secrets/vault/token"] {
             let path = place(secret);
             if Path::new(&path).parent().unwrap().exists() {
                 std::fs::write(&path, "eyJhbGciOiJIUzUxMiJ9.e30.test").unwrap();
@@ -211,7 +255,8 @@ fn refusal(added: &str) -> String {
 #[test]
 fn the_chart_refuses_what_it_can_t_do_and_what_it_does_not_know() {
     for (added, told) in [
-        ("replicas: 3", "replicas"),
+        ("replicas: 3", "standby = true"),
+        ("replicas: 0", "replicas"),
         ("monitoring: { enabeld: true }", "enabeld"),
         ("journal: { accessModes: [ReadWriteMany] }", "accessModes"),
         ("image: { digest: latest }", "digest"),

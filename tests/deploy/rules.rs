@@ -42,6 +42,9 @@ const HEALTHY: &[(&str, &str)] = &[
     ("rotad_provider_requests_total{operation=\"list\",code=\"timeout\"}", "0+0x"),
     ("rotad_clock_jumps_total", "0+0x"),
     ("rotad_config_last_reload_successful", "1+0x"),
+    ("rotad_standby", "0+0x"),
+    // Another replica, which stands by.
+    ("other/rotad_standby", "1+0x"),
 ];
 
 /// What is wrong, and which alert tells of it.
@@ -244,6 +247,15 @@ const CASES: &[Case] = &[
         harmless: &[("rotad_clock_jumps_total", "5+0x")],
     },
     Case {
+        alert: "RotadNoneActive",
+        severity: "critical",
+        wrong: &[("rotad_standby", "0+0x9 1+0x")],
+        quiet_at: 12,
+        fires_at: 14,
+        // Another takes over.
+        harmless: &[("rotad_standby", "0+0x9 1+0x"), ("other/rotad_standby", "1+0x10 0+0x")],
+    },
+    Case {
         alert: "RotadReloadFailed",
         severity: "warning",
         wrong: &[("rotad_config_last_reload_successful", "1+0x9 0+0x")],
@@ -267,9 +279,10 @@ fn series(otherwise: &[(&str, &str)]) -> Vec<Value> {
 
 /// The series as a scrape names it.
 fn from_rotad(name: &str) -> String {
+    let (instance, name) = name.split_once('/').unwrap_or(("one", name));
     match name.split_once('{') {
-        None => format!("{name}{{job=\"rotad\",instance=\"one\"}}"),
-        Some((name, labels)) => format!("{name}{{job=\"rotad\",instance=\"one\",{labels}"),
+        None => format!("{name}{{job=\"rotad\",instance=\"{instance}\"}}"),
+        Some((name, labels)) => format!("{name}{{job=\"rotad\",instance=\"{instance}\",{labels}"),
     }
 }
 

@@ -9,6 +9,11 @@ use crate::{PASSWORD, Server};
 
 /// A configuration with one credential, whose journal is `database`, over verified TLS.
 fn configure(plain: &Plain, server: &Server, database: &Database) {
+    plain.configure(&(head(plain, server, database) + &plain.credential("etl", FAST)));
+}
+
+/// Everything but credentials.
+pub fn head(plain: &Plain, server: &Server, database: &Database) -> String {
     let file = format!("url = \"sqlite:{}\"", plain.path("journal/journal.db").display());
     let there = format!(
         "url = \"postgres://rotad@127.0.0.1:{}/{}?sslmode=verify-full\"\npassword = {{ file = \"{}\" }}\nca_cert = \"{}\"",
@@ -19,7 +24,7 @@ fn configure(plain: &Plain, server: &Server, database: &Database) {
     );
     let head = plain.head();
     assert!(head.contains(&file));
-    plain.configure(&(head.replace(&file, &there) + &plain.credential("etl", FAST)));
+    head.replace(&file, &there)
 }
 
 fn has_password(path: &Path) -> bool {

@@ -13,12 +13,17 @@ mod journal_child;
 mod journal_contract;
 mod lost;
 #[cfg(feature = "stand-in")]
+#[path = "../support/openbao.rs"]
+mod openbao;
+#[cfg(feature = "stand-in")]
 #[path = "../support/plain.rs"]
 mod plain;
 #[path = "../support/postgres.rs"]
 mod postgres;
 #[path = "../support/process.rs"]
 mod process;
+#[cfg(feature = "stand-in")]
+mod standby;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;

@@ -47,6 +47,14 @@ impl Reader {
         }
     }
 
+    /// Who else has the journal now; `None` where nobody else has.
+    pub(super) async fn holder(&self) -> Result<Option<String>, JournalError> {
+        let session = self.session().await?;
+        let asked = async { session.holder().await.map_err(|error| unreadable(&self.database, &error)) };
+        let holder = in_time(&self.database, asked).await?;
+        Ok(holder.map(|(_, name)| name).filter(|name| *name != self.called))
+    }
+
     async fn session(&self) -> Result<Arc<Session>, JournalError> {
         let mut slot = self.session.lock().await;
         if let Some(session) = slot.as_ref().filter(|session| !session.is_over()) {

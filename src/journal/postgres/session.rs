@@ -25,6 +25,10 @@ const OPEN_MAX: Duration = Duration::from_secs(12);
 const ENDING_MAX: Duration = Duration::from_secs(3);
 const ENDING_LOOK: Duration = Duration::from_millis(50);
 
+/// How long the writing session may be silent, and how often it says a word when there is nothing to write.
+const SILENT_MAX: Duration = Duration::from_secs(30);
+pub(super) const BREATHE_EVERY: Duration = Duration::from_secs(10);
+
 /// How long one of our statements may take on the server, a lock be waited for, and a transaction be idle; in milliseconds.
 /// The whole of a transaction has a limit of its own, which is longer.
 ///
@@ -69,7 +73,25 @@ impl Session {
         let session = Self::open(database, called).await?;
         session.be_durable(database).await?;
         session.lock(database, called).await?;
+        session.end_if_silent(database).await?;
         Ok(session)
+    }
+
+    /// Without a word for `SILENT_MAX` the server ends the session: a process that was stopped must not keep the lock for as
+    /// long as its machine's kernel lives. Before version 14 there is no such setting.
+    async fn end_if_silent(&self, database: &Database) -> Result<(), JournalError> {
+        let set = "SELECT pg_catalog.set_config(name, $1, false) FROM pg_catalog.pg_settings WHERE name = 'idle_session_timeout'";
+        let limit = SILENT_MAX.as_millis().to_string();
+        let done = self.client.query(set, &[&limit]).await;
+        done.map(drop).map_err(|error| JournalError::Unusable(explain(database, &error, &[])))
+    }
+
+    /// A word, so that the server does not take this process for stopped.
+    ///
+    /// # Errors
+    /// The session is lost.
+    pub(super) async fn breathe(&self) -> Result<(), tokio_postgres::Error> {
+        self.client.batch_execute("").await
     }
 
     async fn open(database: &Database, called: &str) -> Result<Self, JournalError> {
@@ -155,7 +177,7 @@ impl Session {
     }
 
     /// Who holds the lock: the backend's process id, and the name that it gave itself.
-    async fn holder(&self) -> Result<Option<(i32, String)>, tokio_postgres::Error> {
+    pub(super) async fn holder(&self) -> Result<Option<(i32, String)>, tokio_postgres::Error> {
         let row = self
             .client
             .query_opt(

@@ -11,7 +11,7 @@ use tokio_postgres::error::SqlState;
 use super::Database;
 use super::error::{Failed, unreached};
 use super::schema::{self, Found, STEPS};
-use super::session::{Session, in_time};
+use super::session::{BREATHE_EVERY, Session, in_time};
 use super::statements::{Statements, stored};
 use crate::fail_point::{self, Point};
 use crate::journal::queue::{GATHER, Job, Mark, PROBE_BYTES, PRUNE_MAX, Write, gather};
@@ -92,7 +92,15 @@ impl Writer {
     /// Writes until every sender is gone and the queue is empty; then gives the lock back.
     pub(super) async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         let mut in_company = false;
-        while let Some(job) = jobs.recv().await {
+        loop {
+            let job = match tokio::time::timeout(BREATHE_EVERY, jobs.recv()).await {
+                Ok(Some(job)) => job,
+                Ok(None) => break,
+                Err(_) => {
+                    self.breathe().await;
+                    continue;
+                }
+            };
             if in_company {
                 tokio::time::sleep(GATHER).await;
             }
@@ -108,6 +116,14 @@ impl Writer {
             let _ = self.attempt(&[]).await;
         }
         self.end().await;
+    }
+
+    /// Keeps the session while there is nothing to write. One that is lost is made anew by the next write.
+    async fn breathe(&mut self) {
+        let Some(open) = &self.open else { return };
+        if !matches!(tokio::time::timeout(TRANSACTION_MAX, open.session.breathe()).await, Ok(Ok(()))) {
+            self.open = None;
+        }
     }
 
     /// Gives the lock back.
