@@ -54,6 +54,10 @@ impl Facts {
     }
 }
 
+/// What `Blocked::AnotherOrganization` says.
+pub(super) const NOT_IN_THE_LISTS: &str =
+    "most of the known tokens are not in the lists: check that the admin token belongs to the right organization";
+
 /// What holds at the moment for more than this credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Conditions {
@@ -61,6 +65,8 @@ pub struct Conditions {
     pub frozen: bool,
     /// Too many tokens vanished at once, or a new admin token sees none of the known ones.
     pub another_organization: bool,
+    /// The admin token is a new one, and no list has shown a token yet that was known before it.
+    pub unproven: bool,
     /// For a credential whose token rotad itself uses: the one that the organization's calls have been made
     /// with, in this process, for a whole sweep.
     pub in_use: Option<Fingerprint>,
@@ -206,13 +212,10 @@ impl<'a> Turn<'a> {
             return Some(look);
         }
         if conditions.another_organization {
-            self.obstacle(
-                Blocked::AnotherOrganization,
-                "most of the known tokens are not in the lists: check that the admin token belongs to the right organization",
-            );
+            self.obstacle(Blocked::AnotherOrganization, NOT_IN_THE_LISTS);
         }
         if self.must_rebuild() {
-            match self.rebuild(now) {
+            match self.rebuild(now, conditions) {
                 Rebuilt::Done => {}
                 Rebuilt::Do(action) => return Some(action),
                 Rebuilt::Wait => return None,
