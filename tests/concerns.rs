@@ -190,6 +190,9 @@ fn of_everything() -> Vec<(String, Concern)> {
     unwritable.journal(JournalState::Unwritable);
     unwritable.freeze(FreezeReason::JournalUnwritable, true);
     add("the journal".to_owned(), &unwritable);
+    let standby = board();
+    standby.stands_by("rotad 7 on replica-1 0badcafe");
+    add("standing by".to_owned(), &standby);
     for reason in FreezeReason::ALL.iter().filter(|reason| **reason != FreezeReason::JournalUnwritable) {
         let frozen = board();
         frozen.freeze(*reason, true);

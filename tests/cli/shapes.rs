@@ -174,6 +174,8 @@ fn without_a_daemon(answers: &mut Answers, plain: &Plain, text: &str) {
     answers.ask(plain, "account list", 0, &["account", "list", "--json"]);
     answers.ask(plain, "account show", 0, &["account", "show", "spare", "--json"]);
     answers.ask(plain, "account delete", 0, &["account", "delete", "spare", "--yes", "spare", "--json"]);
+    plain.as_admin("POST", "/v1/users", Some(&serde_json::json!({ "username": "probe_me" })));
+    answers.ask(plain, "probe", 0, &["probe", "--account", "probe_me", "--yes", "--json"]);
     plain.configure(&text.replace("ttl =", "tll ="));
     answers.ask(plain, "check", 2, &["check", "--json"]);
     plain.configure(text);
