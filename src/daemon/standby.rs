@@ -30,7 +30,7 @@ use crate::web;
 pub enum Waited {
     /// Nobody has the journal any more.
     Free,
-    /// A command from the control socket, for `Standby::refuse` or a reload.
+    /// A command from the control socket, for `Standby::refusal`, or a reload.
     Asked(Asked),
 }
 
@@ -38,7 +38,7 @@ pub enum Waited {
 pub struct Standby {
     watch: Watch,
     looks: Interval,
-    clock: Clock,
+    clock: Arc<Clock>,
     board: Arc<Board>,
     holder: String,
     reachable: bool,
@@ -57,7 +57,7 @@ impl Standby {
         let Location::Postgres(database) = &config.journal else {
             anyhow::bail!("{} is for one rotad: none can stand by for it", config.journal);
         };
-        let clock = Clock::new();
+        let clock = Arc::new(Clock::new());
         let now = clock.now();
         let board = Arc::new(Board::new(now));
         let holder = "another rotad".to_owned();
@@ -68,14 +68,14 @@ impl Standby {
             debug!(%error, "what the journal holds can't be shown yet");
         }
         let journal: Arc<dyn Journal> = Arc::new(stored);
-        let steady = Clock::new();
+        let shown_at = clock.clone();
         let watched = web::Watched {
             deployment: config.deployment.clone(),
             board: board.clone(),
             metrics: Arc::new(Metrics::new().context("the metrics can't be set up")?),
             journal: journal.clone(),
             roster: Arc::new(|| Arc::new(Nobody)),
-            now: Arc::new(move || steady.now()),
+            now: Arc::new(move || shown_at.now()),
         };
         let server = web::Server::bind(web_options(config), watched).await?;
         for address in server.addresses() {
@@ -84,7 +84,7 @@ impl Standby {
         let (stop, stopped) = watch::channel(false);
         let (control, asked) = match &config.server.control {
             Some(path) => {
-                let (of, by) = (board.clone(), Clock::new());
+                let (of, by) = (board.clone(), clock.clone());
                 let concerns = Box::new(move || general_concerns(&of.snapshot(by.now())));
                 let shown = control::Shown { journal, concerns };
                 let (server, asked) = control::Server::bind(path, config.server.control_group.as_deref(), shown)?;
@@ -149,6 +149,7 @@ impl Standby {
         format!("this rotad stands by, and `{}` does the work: give the order there", self.holder)
     }
 
+    /// The same in a line, for whoever looks at the service.
     pub fn status(&self) -> String {
         format!("stands by: {} has the journal", self.holder)
     }

@@ -167,8 +167,8 @@ impl Session {
                 holder => {
                     let by = holder.map_or_else(|| "another process".to_owned(), |(_, name)| format!("`{name}`"));
                     return Err(JournalError::InUse(format!(
-                        "journal `{database}` is in use by {by}: only one rotad may run on it; stop that one, or give this one a \
-                         database of its own"
+                        "journal `{database}` is in use by {by}: only one rotad may run on it; stop that one, give this one a \
+                         database of its own, or have it wait with `standby = true`"
                     )));
                 }
             }
