@@ -245,23 +245,6 @@ fn what_a_rebuild_found_may_not_show_at_each_read_for_a_minute() {
     assert_eq!(rig.happened(Happened::RolledBack), 1, "now it was put back");
 }
 
-/// A restored journal and another organization's admin token at once: what the place serves lives where that one can't see it.
-#[test]
-fn what_a_place_serves_and_the_list_of_an_unproven_admin_token_lacks_is_not_taken_for_dead() {
-    let mut rig = steady(&["a"]);
-    let (served, value) = rig.made_elsewhere(INSTALLATION.0, rig.second);
-    rig.tokens.clear();
-    rig.restart();
-    rig.show("a", value, served);
-    rig.conditions.unproven = true;
-    let since = rig.second;
-    rig.pass(2 * DAY);
-    assert_eq!((rig.count(since, is_issue), rig.blocked()), (0, Some(Blocked::AnotherOrganization)));
-    // Whatever it was, it has expired.
-    rig.pass(6 * DAY);
-    assert!(rig.count(since, is_issue) > 0 && rig.blocked().is_none());
-}
-
 #[test]
 fn what_a_rebuild_found_is_left_to_expire() {
     let mut rig = steady(&["a"]);

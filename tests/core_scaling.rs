@@ -128,22 +128,6 @@ fn a_set_up_token_that_can_t_be_revoked_holds_nothing_up_and_is_tried_until_it_i
     assert_eq!((rig.tokens.len(), rig.credential().rotations.len(), rig.happened(Happened::Expired)), (1, 1, 1));
 }
 
-/// Another organization would answer that it is gone, and it would live on.
-#[test]
-fn under_an_unproven_admin_token_a_set_up_token_is_revoked_after_a_list_alone() {
-    let mut rig = scaling();
-    rig.wrong.revoke = Some(RevokeOutcome::Failed(Failed::new(Reason::Throttled, "429")));
-    rig.turn();
-    (rig.wrong.revoke, rig.conditions.unproven) = (None, true);
-    rig.wrong.list = Some(Failed::new(Reason::Unavailable, "503"));
-    let since = rig.second + 1;
-    rig.pass(MINUTE);
-    assert_eq!(rig.count(since, is_revoke), 0);
-    rig.wrong.list = None;
-    rig.pass(2 * MINUTE);
-    assert_eq!(rig.count(since, is_revoke), 1);
-}
-
 #[test]
 fn a_set_up_token_of_another_life_or_type_is_not_connected_with_and_is_revoked() {
     let mut rig = scaling();

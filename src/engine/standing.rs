@@ -181,11 +181,6 @@ impl Standings {
         self.organizations.get(organization).is_some_and(Standing::is_suspect)
     }
 
-    /// Whether its admin token is a new one, and no list has shown yet what was known before it.
-    pub fn is_unproven(&self, organization: &str) -> bool {
-        self.organizations.get(organization).is_some_and(|standing| standing.unproven.is_some())
-    }
-
     pub fn any_suspect(&self) -> bool {
         self.organizations.values().any(Standing::is_suspect)
     }

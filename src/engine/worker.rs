@@ -269,15 +269,13 @@ impl Worker<'_> {
         let policy = &self.member.policy;
         let standings = self.engine.standings();
         let suspect = standings.is_suspect(&policy.organization);
-        let unproven = standings.is_unproven(&policy.organization);
         let frozen = self.engine.clock.frozen().is_some();
         if !policy.used_by_rotad {
-            return Conditions { frozen, another_organization: suspect, unproven, ..Conditions::default() };
+            return Conditions { frozen, another_organization: suspect, ..Conditions::default() };
         }
         Conditions {
             frozen,
             another_organization: suspect,
-            unproven,
             in_use: standings.swept_with(&policy.organization),
             others_blocked: standings.others_blocked(&policy.organization, self.name),
         }

@@ -11,7 +11,7 @@ use super::issue::deadline;
 use super::judge::{Judged, judge};
 use super::look::PREDECESSOR;
 use super::outcome::{ListedToken, Shows};
-use super::turn::{Conditions, NOT_IN_THE_LISTS, Rebuilt, Turn};
+use super::turn::{Rebuilt, Turn};
 use super::words::{DeliveryId, Fingerprint, Moment, RotationId};
 
 impl Turn<'_> {
@@ -31,7 +31,7 @@ impl Turn<'_> {
         strangers
     }
 
-    pub(super) fn rebuild(&mut self, now: Moment, conditions: &Conditions) -> Rebuilt {
+    pub(super) fn rebuild(&mut self, now: Moment) -> Rebuilt {
         if let Some(list) = self.list(now) {
             return Rebuilt::Do(list);
         }
@@ -61,12 +61,6 @@ impl Turn<'_> {
         }
         let live: BTreeMap<RotationId, ListedToken> = strangers.keys().filter_map(|id| Some((*id, of(*id)?.clone()))).collect();
         let gone: BTreeSet<RotationId> = strangers.keys().copied().filter(|id| !live.contains_key(id)).collect();
-        // What a delivery serves and the list of an unproven admin token lacks may live where that one does not belong.
-        let may_live = |id: &RotationId| id.minted_at().checked_add(self.policy.ttl).is_ok_and(|end| end > now.wall);
-        if conditions.unproven && gone.iter().any(may_live) {
-            self.obstacle(Blocked::AnotherOrganization, NOT_IN_THE_LISTS);
-            return Rebuilt::Wait;
-        }
         if !self.are_surely_gone(&gone, now) {
             return Rebuilt::Wait;
         }

@@ -127,16 +127,6 @@ impl Turn<'_> {
                     None => {}
                 }
             }
-            // What needs no read-back needs to be where the calls go all the same: another organization answers that it is gone.
-            if conditions.unproven && hold != Hold::Free {
-                let account = self.credential.rotations.get(&id)?.account.clone();
-                if let Some(list) = self.list(now) {
-                    return Some(list);
-                }
-                if self.sight.complete_list(&account).is_none() {
-                    continue;
-                }
-            }
             match limits.revocation(now.wall) {
                 Ok(()) => return self.begin_revocation(id, now),
                 Err(until) => {

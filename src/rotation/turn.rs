@@ -54,10 +54,6 @@ impl Facts {
     }
 }
 
-/// What `Blocked::AnotherOrganization` says.
-pub(super) const NOT_IN_THE_LISTS: &str =
-    "most of the known tokens are not in the lists: check that the admin token belongs to the right organization";
-
 /// What holds at the moment for more than this credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Conditions {
@@ -65,8 +61,6 @@ pub struct Conditions {
     pub frozen: bool,
     /// Too many tokens vanished at once, or a new admin token sees none of the known ones.
     pub another_organization: bool,
-    /// The admin token is a new one, and no list has shown a token yet that was known before it.
-    pub unproven: bool,
     /// For a credential whose token rotad itself uses: the one that the organization's calls have been made
     /// with, in this process, for a whole sweep.
     pub in_use: Option<Fingerprint>,
@@ -212,10 +206,13 @@ impl<'a> Turn<'a> {
             return Some(look);
         }
         if conditions.another_organization {
-            self.obstacle(Blocked::AnotherOrganization, NOT_IN_THE_LISTS);
+            self.obstacle(
+                Blocked::AnotherOrganization,
+                "most of the known tokens are not in the lists: check that the admin token belongs to the right organization",
+            );
         }
         if self.must_rebuild() {
-            match self.rebuild(now, conditions) {
+            match self.rebuild(now) {
                 Rebuilt::Done => {}
                 Rebuilt::Do(action) => return Some(action),
                 Rebuilt::Wait => return None,

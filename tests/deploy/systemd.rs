@@ -69,6 +69,7 @@ fn systemd_hears_when_it_is_ready_alive_reloading_and_stopping() {
     let plain = Plain::start();
     plain.configure_with(&["etl"], SLOW);
     let (mut rotad, mut heard) = started(&plain);
+    heard.expect("STATUS=rotates");
     heard.expect("READY=1");
     assert_eq!(plain.http("/healthz").0, 200, "ready, and nothing is served");
     heard.expect("WATCHDOG=1");
