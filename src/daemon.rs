@@ -2,6 +2,7 @@
 //! what changes while it runs.
 
 pub mod accounts;
+mod doors;
 mod fleets;
 mod standby;
 
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{debug, error, info, warn};
 
@@ -20,8 +21,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::{self, Asked, Done, OrderRequest, Refused, Taken};
 use crate::engine::{
-    ADMIN_TOKEN_EXPIRY_TOLD, BlastRadius, Engine, Handle, Ordered, Parts, Roster, Scheduler, Witness, general_concerns,
-    kernel_random,
+    ADMIN_TOKEN_EXPIRY_TOLD, BlastRadius, Engine, Handle, Ordered, Parts, Roster, Scheduler, Witness, kernel_random,
 };
 use crate::fail_point::{self, Point};
 use crate::fleet::{Fleet, Surroundings, rolls};
@@ -59,15 +59,11 @@ pub struct Daemon {
     engine: Arc<Engine>,
     surroundings: Surroundings,
     handle: Handle,
-    addresses: Vec<SocketAddr>,
     stop: watch::Sender<bool>,
     scheduler: JoinHandle<()>,
-    web: JoinHandle<()>,
+    doors: doors::Open,
     webhook: JoinHandle<()>,
     accounts: JoinHandle<()>,
-    /// Commands from the control socket; `None` where none is configured.
-    asked: Option<mpsc::Receiver<Asked>>,
-    control: Option<JoinHandle<()>>,
     /// Who has taken the journal since, which this process lost.
     taken_by: Option<String>,
     pruned_at: Option<Timestamp>,
@@ -110,12 +106,16 @@ impl Daemon {
             Parts { witness, journal, clock: clock.clone(), metrics: metrics.clone(), board: board.clone(), limits, random };
         let engine = Arc::new(Engine::new(parts));
         let (shown, fleet_shown) = watch::channel(fleet.clone());
-        let server = bind(&config, &engine, fleet_shown).await?;
-        let addresses = server.addresses().to_vec();
-        let control = match &config.server.control {
-            Some(path) => Some(control::Server::bind(path, config.server.control_group.as_deref(), shown_to(&engine))?),
-            None => None,
+        let shown_at = clock.clone();
+        let watched = web::Watched {
+            deployment: config.deployment.clone(),
+            board: board.clone(),
+            metrics: metrics.clone(),
+            journal: engine.journal.clone(),
+            roster: Arc::new(move || fleet_shown.borrow().clone() as Arc<dyn Roster>),
+            now: Arc::new(move || shown_at.now()),
         };
+        let doors = doors::Doors::bind(&config, watched).await?;
         let (mut scheduler, handle) = Scheduler::new(engine.clone(), fleet.clone());
         scheduler.load().await.context("the journal can't be read")?;
         fail_point::pass(Point::ScheduleLoaded);
@@ -125,11 +125,7 @@ impl Daemon {
             warn!("the journal does not answer: the admin tokens are looked at later");
         }
         let (stop, stopped) = watch::channel(false);
-        let web = tokio::spawn(server.run(stopped.clone()));
-        let (control, asked) = match control {
-            Some((server, asked)) => (Some(tokio::spawn(server.run(stopped.clone()))), Some(asked)),
-            None => (None, None),
-        };
+        let doors = doors.open(&stopped);
         let webhook = tokio::spawn(webhook::run(engine.clone(), shown.subscribe(), stopped.clone()));
         let accounts = tokio::spawn(accounts::run(engine.clone(), shown.subscribe(), stopped.clone()));
         let scheduler = tokio::spawn(scheduler.run(stopped));
@@ -142,14 +138,11 @@ impl Daemon {
             engine,
             surroundings,
             handle,
-            addresses,
             stop,
             scheduler,
-            web,
+            doors,
             webhook,
             accounts,
-            asked,
-            control,
             taken_by: None,
             pruned_at,
             expiry_told,
@@ -161,7 +154,7 @@ impl Daemon {
 
     /// Where metrics and health are served.
     pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+        self.doors.addresses()
     }
 
     /// Whether the scheduler gave a sign of life lately.
@@ -186,17 +179,8 @@ impl Daemon {
 
     /// The next command from the control socket, or the next list of users.
     pub async fn next(&mut self) -> News {
-        let asked = async {
-            match &mut self.asked {
-                Some(asked) => match asked.recv().await {
-                    Some(asked) => asked,
-                    None => std::future::pending().await,
-                },
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
-            asked = asked => News::Asked(asked),
+            asked = self.doors.asked() => News::Asked(asked),
             listed = self.fleets.listed() => News::Listed(listed),
         }
     }
@@ -335,14 +319,9 @@ impl Daemon {
         self.stop.send_replace(true);
         let _ = self.scheduler.await;
         fail_point::pass(Point::Drained);
-        let _ = self.web.await;
+        self.doors.closed().await;
         let _ = self.webhook.await;
         let _ = self.accounts.await;
-        if let Some(control) = self.control {
-            // Who still waits for an answer is told that there will be none.
-            drop(self.asked);
-            let _ = control.await;
-        }
         let _ = self.engine.mark_clock().await;
         if tokio::time::timeout(CLOSE_MAX, self.engine.journal.close()).await.is_err() {
             warn!("the journal does not answer: it is left as a crash would leave it");
@@ -382,36 +361,6 @@ async fn resume_clock(journal: &dyn Journal, clock: &Clock) -> anyhow::Result<()
         }
     }
     Ok(())
-}
-
-fn web_options(config: &Config) -> web::Options {
-    web::Options {
-        listen: config.server.listen,
-        metrics_listen: config.server.metrics_listen,
-        page: config.server.page,
-        per_credential: config.server.per_credential_metrics,
-    }
-}
-
-async fn bind(config: &Config, engine: &Engine, fleet: watch::Receiver<Arc<Fleet>>) -> anyhow::Result<web::Server> {
-    let now = engine.clock.clone();
-    let roster = Arc::new(move || fleet.borrow().clone() as Arc<dyn Roster>);
-    let watched = web::Watched {
-        deployment: config.deployment.clone(),
-        board: engine.board.clone(),
-        metrics: engine.metrics.clone(),
-        journal: engine.journal.clone(),
-        roster,
-        now: Arc::new(move || now.now()),
-    };
-    Ok(web::Server::bind(web_options(config), watched).await?)
-}
-
-/// What whoever may open the control socket is shown.
-fn shown_to(engine: &Arc<Engine>) -> control::Shown {
-    let of = engine.clone();
-    let concerns = Box::new(move || general_concerns(&of.board.snapshot(of.clock.now())));
-    control::Shown { journal: engine.journal.clone(), concerns }
 }
 
 /// Whether a list that was made with the admin token, which is in use since then, showed a token of a credential; or whether

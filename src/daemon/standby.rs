@@ -10,16 +10,15 @@ use std::time::Duration;
 use anyhow::Context;
 use async_trait::async_trait;
 use jiff::Timestamp;
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tracing::{debug, info, warn};
 
-use super::web_options;
+use super::doors::{Doors, Open};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::control::{self, Asked};
-use crate::engine::{Member, Roster, STANDBY_LOOKS_EVERY, general_concerns};
+use crate::control::Asked;
+use crate::engine::{Member, Roster, STANDBY_LOOKS_EVERY};
 use crate::journal::{HistoryLine, Identity, Journal, JournalError, Location, NOT_RUN_YET, Page, Row, Save, Watch};
 use crate::metrics::Metrics;
 use crate::rotation::{CredentialName, InstallationId, Moment};
@@ -43,9 +42,7 @@ pub struct Standby {
     holder: String,
     reachable: bool,
     stop: watch::Sender<bool>,
-    web: JoinHandle<()>,
-    asked: Option<mpsc::Receiver<Asked>>,
-    control: Option<JoinHandle<()>>,
+    doors: Open,
 }
 
 impl Standby {
@@ -67,49 +64,31 @@ impl Standby {
         if let Err(error) = stored.open().await {
             debug!(%error, "what the journal holds can't be shown yet");
         }
-        let journal: Arc<dyn Journal> = Arc::new(stored);
         let shown_at = clock.clone();
         let watched = web::Watched {
             deployment: config.deployment.clone(),
             board: board.clone(),
             metrics: Arc::new(Metrics::new().context("the metrics can't be set up")?),
-            journal: journal.clone(),
+            journal: Arc::new(stored),
             roster: Arc::new(|| Arc::new(Nobody)),
             now: Arc::new(move || shown_at.now()),
         };
-        let server = web::Server::bind(web_options(config), watched).await?;
-        for address in server.addresses() {
+        let (stop, stopped) = watch::channel(false);
+        let doors = Doors::bind(config, watched).await?.open(&stopped);
+        for address in doors.addresses() {
             info!(%address, "metrics and health are served");
         }
-        let (stop, stopped) = watch::channel(false);
-        let (control, asked) = match &config.server.control {
-            Some(path) => {
-                let (of, by) = (board.clone(), clock.clone());
-                let concerns = Box::new(move || general_concerns(&of.snapshot(by.now())));
-                let shown = control::Shown { journal, concerns };
-                let (server, asked) = control::Server::bind(path, config.server.control_group.as_deref(), shown)?;
-                (Some(tokio::spawn(server.run(stopped.clone()))), Some(asked))
-            }
-            None => (None, None),
-        };
-        let web = tokio::spawn(server.run(stopped));
         let mut looks = interval(Duration::from_secs(STANDBY_LOOKS_EVERY.into()));
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let watch = crate::journal::PostgresJournal::watch(database)?;
-        Ok(Self { watch, looks, clock, board, holder, reachable: true, stop, web, asked, control })
+        Ok(Self { watch, looks, clock, board, holder, reachable: true, stop, doors })
     }
 
     /// Waits until the journal is free, or a command comes. May be dropped at any time.
     pub async fn next(&mut self) -> Waited {
         loop {
-            let asked = async {
-                match &mut self.asked {
-                    Some(asked) => asked.recv().await,
-                    None => None,
-                }
-            };
             tokio::select! {
-                Some(asked) = asked => return Waited::Asked(asked),
+                asked = self.doors.asked() => return Waited::Asked(asked),
                 _ = self.looks.tick() => {}
             }
             self.board.beat(self.clock.now());
@@ -157,11 +136,7 @@ impl Standby {
     /// Gives up what it serves: for the daemon that takes over in this process, or for good.
     pub async fn end(self) {
         self.stop.send_replace(true);
-        let _ = self.web.await;
-        if let Some(control) = self.control {
-            drop(self.asked);
-            let _ = control.await;
-        }
+        self.doors.closed().await;
     }
 }
 

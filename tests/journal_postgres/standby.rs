@@ -1,10 +1,7 @@
 //! Several of the program itself on one journal: one does the work, the others stand by and take over.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
 
 use rotad::journal::Database;
 use rustix::process::Signal;
@@ -13,7 +10,7 @@ use serde_json::Value;
 use crate::Server;
 use crate::daemon::head;
 use crate::openbao::Bao;
-use crate::plain::{ACCOUNT, Answer, FAST, Plain};
+use crate::plain::{ACCOUNT, Answer, FAST, Plain, address_in, metric_in, try_exchange};
 use crate::process::{Process, fingerprint};
 
 /// The journal, the store that consumers read, and the API.
@@ -112,21 +109,11 @@ impl Replica<'_> {
 
     /// Its answer; `None` while it listens nowhere, as between its two roles.
     fn http(&self, path: &str) -> Option<(u16, String)> {
-        let log = self.log();
-        let address = log.rsplit("address=").next().and_then(|rest| rest.split_whitespace().next()).unwrap().to_owned();
-        let mut stream = TcpStream::connect(&address).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(20))).ok()?;
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        let (head, body) = answer.split_once("\r\n\r\n")?;
-        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+        try_exchange(address_in(&self.log()), "GET", path, None, None).ok()
     }
 
     fn metric(&self, series: &str) -> Option<f64> {
-        let (_, text) = self.http("/metrics")?;
-        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
-        Some(line.trim().parse().unwrap())
+        metric_in(&self.http("/metrics")?.1, series)
     }
 
     fn stands_by(&self) -> bool {

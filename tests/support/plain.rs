@@ -267,22 +267,19 @@ ttl = "10m"
 
     /// Where the daemon listens that was started last, without a slash at its end.
     pub fn address(&self) -> String {
-        let log = self.log();
-        let address = log.rsplit("address=").next().and_then(|rest| rest.split_whitespace().next());
-        format!("http://{}", address.expect("the daemon says where it listens"))
+        format!("http://{}", address_in(&self.log()))
     }
 
     /// Its answer: status and body.
     pub fn http(&self, path: &str) -> (u16, String) {
-        exchange(self.address().trim_start_matches("http://"), "GET", path, None, None)
+        exchange(address_in(&self.log()), "GET", path, None, None)
     }
 
     /// One metric's value; `None` where the series is absent.
     pub fn metric(&self, series: &str) -> Option<f64> {
         let (status, text) = self.http("/metrics");
         assert_eq!(status, 200, "{text}");
-        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
-        Some(line.trim().parse().unwrap())
+        metric_in(&text, series)
     }
 
     pub fn ready(&self) -> (u16, String) {
@@ -414,18 +411,42 @@ impl Answer {
 
 /// One request of HTTP 1.0, whose answer ends with the connection.
 fn exchange(address: &str, method: &str, path: &str, body: Option<&Value>, bearer: Option<&str>) -> (u16, String) {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    try_exchange(address, method, path, body, bearer).unwrap()
+}
+
+/// The same of what may not listen, or may end meanwhile.
+pub fn try_exchange(
+    address: &str,
+    method: &str,
+    path: &str,
+    body: Option<&Value>,
+    bearer: Option<&str>,
+) -> std::io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     let body = body.map(Value::to_string).unwrap_or_default();
     let bearer = bearer.map(|value| format!("Authorization: Bearer {value}\r\n")).unwrap_or_default();
     let head = format!(
         "{method} {path} HTTP/1.0\r\nHost: {address}\r\n{bearer}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
-    stream.write_all((head + &body).as_bytes()).unwrap();
+    stream.write_all((head + &body).as_bytes())?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, text) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: `{answer}`"));
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-    (status, text.to_owned())
+    stream.read_to_string(&mut answer)?;
+    let no_answer = || std::io::Error::other(format!("no answer: `{answer}`"));
+    let (head, text) = answer.split_once("\r\n\r\n").ok_or_else(no_answer)?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(no_answer)?;
+    Ok((status, text.to_owned()))
+}
+
+/// Where the daemon listens that wrote this log last.
+pub fn address_in(log: &str) -> &str {
+    let address = log.rsplit("address=").next().and_then(|rest| rest.split_whitespace().next());
+    address.expect("the daemon says where it listens")
+}
+
+/// One metric's value in a scrape; `None` where the series is absent.
+pub fn metric_in(scrape: &str, series: &str) -> Option<f64> {
+    let line = scrape.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
+    Some(line.trim().parse().unwrap())
 }
