@@ -218,11 +218,17 @@ impl Scheduler {
             self.ready.remove(&(slot.deadline_at, name.clone()));
             self.forget(name);
         }
-        if let Some(until) = self.engine.board.get(name).and_then(|summary| summary.expires_at.timestamp()) {
-            self.engine.board.let_go(name.clone(), until);
+        if let Some(summary) = self.engine.board.get(name) {
+            self.tell_let_go(name, &summary);
         }
         self.engine.board.remove(name);
         info!(credential = %name, "no longer configured: let go, its tokens are left to expire");
+    }
+
+    fn tell_let_go(&self, name: &CredentialName, summary: &Summary) {
+        if let Some(until) = summary.expires_at.timestamp() {
+            self.engine.board.let_go(name.clone(), until);
+        }
     }
 
     /// Nothing of a credential that was let go is left. What its lists say of its organization holds until its
@@ -327,6 +333,10 @@ impl Scheduler {
         };
         let Some(slot) = self.slots.get_mut(&name) else { return };
         if slot.let_go {
+            // What it issued and delivered in this turn was not on the board when it was let go.
+            if let Some(summary) = ended.summary {
+                self.tell_let_go(&name, &summary);
+            }
             self.forget(&name);
             return;
         }
