@@ -5,6 +5,8 @@
 
 #[path = "motherduck/accounts.rs"]
 mod accounts;
+#[path = "support/log.rs"]
+mod log;
 #[path = "motherduck/stand_in.rs"]
 mod stand_in;
 #[path = "motherduck/support.rs"]
@@ -13,6 +15,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
+use log::Log;
 use rotad::motherduck::stand_in::{
     Character, CursorEnd, DuplicateName, Fault, Misbehaviour, Operation as Op, RetryAfter, RevokeAnswer, TimeFormat,
 };
@@ -650,32 +653,10 @@ async fn a_revocation_waits_5_seconds_for_its_slot_at_most() {
     assert_eq!(met(&server, Op::RevokeToken), 0);
 }
 
-/// Keeps what is logged by anything in this process, at every level.
-#[derive(Clone, Default)]
-struct Captured(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
-
-impl std::io::Write for Captured {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn no_value_is_in_any_failure_debug_text_or_log_line() {
-    let captured = Captured::default();
-    let writer = captured.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(move || writer.clone())
-        .with_ansi(false)
-        .finish();
-    // This thread's subscriber: the test runs on it alone, the client's connections included.
-    let _guard = tracing::subscriber::set_default(subscriber);
-
+    // The test runs on this thread alone, the client's connections included.
+    let captured = Log::of_this_thread();
     let (server, caller) = pair().await;
     let mut texts = Vec::new();
     let (issued, value) = caller.issued().await;
@@ -698,7 +679,7 @@ async fn no_value_is_in_any_failure_debug_text_or_log_line() {
         server.misbehave(Fault::once(fault));
         texts.push(format!("{:?}", caller.client.issue(&request()).await));
     }
-    let log = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
+    let log = captured.text();
     assert!(log.contains("asked MotherDuck") && log.contains("TRACE"), "nothing was captured");
     texts.push(log);
     for text in texts {

@@ -1,6 +1,8 @@
 //! The Vault sink against the real OpenBao.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // test code, also outside of `#[test]` functions
 
+#[path = "support/log.rs"]
+mod log;
 #[path = "support/openbao.rs"]
 mod openbao;
 #[path = "support/sink_contract.rs"]
@@ -18,6 +20,7 @@ mod keys;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use log::Log;
 use openbao::{Bao, Tls};
 use rotad::rotation::{Reason, RotationId, Shows, WriteOutcome};
 use rotad::secret::SecretSource;

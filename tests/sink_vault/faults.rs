@@ -166,9 +166,7 @@ async fn a_read_carries_the_state_that_our_write_made() {
 
 #[tokio::test]
 async fn no_log_at_any_level_and_no_error_holds_a_value_or_a_token() {
-    let log = CapturedLog::default();
-    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(log.clone()).finish();
-    let guard = tracing::subscriber::set_default(subscriber);
+    let log = Log::of_this_thread();
     let bao = Bao::dev().await;
     let gate = Gate::before(&bao.address).await;
     let (auth, secret_id) = approle(&bao, json!({ "token_policies": ["all"], "token_ttl": "1h" })).await;
@@ -196,43 +194,14 @@ async fn no_log_at_any_level_and_no_error_holds_a_value_or_a_token() {
         errors.push(format!("{:?}", place.check().await));
         gate.behave();
     }
-    drop(guard);
+    let text = format!("{}\n{}", log.text(), errors.join("\n"));
 
     let token = gate.seen("secret/data/app")[0].headers.get("X-Vault-Token").unwrap().to_str().unwrap().to_owned();
-    let text = format!("{}\n{}", log.text(), errors.join("\n"));
     assert!(text.contains("secret/data/app") || text.contains("request"), "the log holds something");
     let mut planted: Vec<String> = (0..4).map(|number| Delivery::new("etl", number).value.expose().to_owned()).collect();
     planted.extend([token, secret_id, "planted-value".to_owned()]);
     for secret in planted {
         assert!(!text.contains(&secret), "found in: {}", text.lines().find(|line| line.contains(&secret)).unwrap());
-    }
-}
-
-/// Everything that is logged, kept.
-#[derive(Clone, Default)]
-struct CapturedLog(Arc<std::sync::Mutex<Vec<u8>>>);
-
-impl CapturedLog {
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
-    }
-}
-
-impl std::io::Write for CapturedLog {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl tracing_subscriber::fmt::MakeWriter<'_> for CapturedLog {
-    type Writer = Self;
-    fn make_writer(&self) -> Self {
-        self.clone()
     }
 }
 
