@@ -275,3 +275,122 @@ fn tell(text: &mut String, line: &Line, now: Timestamp, colours: Colours) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rotation::{Blocked, Moment, Pause, Steady};
+    use crate::snapshot::{Board, CredentialState};
+
+    const HOUR: i64 = 3600;
+    const DAY: i64 = 24 * HOUR;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_790_000_000 + second).unwrap()
+    }
+
+    fn delivery(place: &str, is_current: bool, trouble: Option<&str>) -> DeliveryLine {
+        DeliveryLine { place: place.to_owned(), serves: None, is_current, trouble: trouble.map(str::to_owned) }
+    }
+
+    fn credential(name: &str, state: CredentialState) -> Line {
+        let board = Board::new(Moment { wall: at(0), steady: Steady(0) });
+        let summary = Summary { state, ..Summary::new(board.organization("main")) };
+        Line { summary: Some(summary), ..unread(name.parse().unwrap()) }
+    }
+
+    /// One of each that looks otherwise.
+    fn status() -> Status {
+        let mut well = credential("reports", CredentialState::Current);
+        let summary = well.summary.as_mut().unwrap();
+        (summary.expires_at, summary.due_at) = (at(30 * DAY).into(), at(23 * DAY).into());
+        well.deliveries = vec![delivery("file:/run/reports", true, None), delivery("aws:eu/reports", true, None)];
+
+        let mut blocked = credential("ingest", CredentialState::Blocked);
+        let summary = blocked.summary.as_mut().unwrap();
+        (summary.expires_at, summary.due_at, summary.blocked) = (at(5 * HOUR).into(), at(-60).into(), Some(Blocked::RolledBack));
+        let detail = "`vault:kv/ingest` was set back to an earlier token by somebody: `rotad resume ingest` overwrites it";
+        blocked.block = Some(Block { reason: Blocked::RolledBack, since: at(-10 * 60), detail: detail.to_owned() });
+        blocked.deliveries = vec![delivery("vault:kv/ingest", false, None)];
+
+        let mut failing = credential(&format!("a-{}", "long-name-".repeat(5)), CredentialState::Delivering);
+        let summary = failing.summary.as_mut().unwrap();
+        (summary.expires_at, summary.deliveries_failing) = (at(90).into(), 1);
+        let trouble = "AWS refused `PutSecretValue` for `eu/long`: allow `secretsmanager:PutSecretValue` to rotad";
+        failing.deliveries = vec![delivery("file:/run/long", true, None), delivery("aws:eu/long", false, Some(trouble))];
+
+        let mut paused = credential("nightly", CredentialState::Current);
+        paused.summary.as_mut().unwrap().paused_until = at(2 * DAY).into();
+        let (reason, by) = ("a migration".to_owned(), "anna".to_owned());
+        paused.orders.paused = Some(Pause { since: at(-60), until: at(2 * DAY), reason, by, let_expire: false });
+
+        let let_go = Line { let_go: true, ..unread("former".parse().unwrap()) };
+        Status {
+            taken_at: at(0),
+            daemon_answers: Some(true),
+            survival_deadline_at: at(5 * HOUR).into(),
+            concerns: vec![GeneralConcern {
+                happened: "the clock was set forward by an hour".to_owned(),
+                next: "revokes nothing until it is explained, and rotates on".to_owned(),
+                remedy: "set the clock right, or `rotad reload` if it is right now".to_owned(),
+            }],
+            fleets: Vec::new(),
+            accounts_apart: Vec::new(),
+            credentials: vec![blocked, failing, paused, well, let_go, unread("fresh".parse().unwrap())],
+        }
+    }
+
+    #[test]
+    fn the_table_reads_as_it_did_and_fits() {
+        let text = table(&status(), Colours::NONE);
+        let expected = [
+            "If rotad stopped now, every consumer would keep working for 5 h.",
+            "",
+            "the clock was set forward by an hour",
+            "  rotad:  revokes nothing until it is explained, and rotates on",
+            "  to do:  set the clock right, or `rotad reload` if it is right now",
+            "",
+            "CREDENTIAL                             STATE         EXPIRES      NEXT DELIVERED",
+            "ingest                                 blocked           5 h       now    0 of 1",
+            "  blocked since 10 min: `vault:kv/ingest` was set back to an earlier token by",
+            "    somebody: `rotad resume ingest` overwrites it",
+            "a-long-name-long-name-long-name-long-name-long-name-",
+            "                                       delivering       90 s         -    1 of 2",
+            "  aws:eu/long: AWS refused `PutSecretValue` for `eu/long`: allow",
+            "    `secretsmanager:PutSecretValue` to rotad",
+            "nightly                                current             -         -    0 of 0",
+            "  paused for 2 d by anna: a migration",
+            "reports                                current          30 d      23 d    2 of 2",
+            "former                                 let go",
+            "fresh                                  not begun",
+        ];
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines, expected, "{text}");
+        assert!(lines.iter().all(|line| line.chars().count() <= 80), "{text}");
+    }
+
+    #[test]
+    fn the_first_line_says_when_nobody_answers() {
+        let first = |daemon_answers, left: At| {
+            let status = Status { daemon_answers, survival_deadline_at: left, ..status() };
+            table(&status, Colours::NONE).lines().next().unwrap().to_owned()
+        };
+        assert_eq!(
+            [first(Some(false), at(60).into()), first(Some(false), At::UNKNOWN), first(None, At::UNKNOWN)],
+            [
+                "rotad does not answer: does it run? Every consumer keeps working for 60 s.",
+                "rotad does not answer: does it run? Not every credential has been delivered yet.",
+                "Not every credential has been delivered yet."
+            ]
+        );
+    }
+
+    /// Colour stands beside words and never instead of them.
+    #[test]
+    fn colour_adds_nothing_that_is_not_said() {
+        let coloured = table(&status(), Colours::ALL);
+        assert!(coloured.contains("\x1b[1;31mblocked") && coloured.contains("\x1b[33mdelivering"), "{coloured}");
+        let plain = ["\x1b[1;31m", "\x1b[33m", "\x1b[0m"].iter().fold(coloured.clone(), |text, code| text.replace(code, ""));
+        assert_eq!(plain, table(&status(), Colours::NONE));
+    }
+}

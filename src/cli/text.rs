@@ -32,6 +32,11 @@ pub fn wrapped(first: &str, indent: usize, text: &str) -> String {
 pub struct Colours(bool);
 
 impl Colours {
+    #[cfg(test)]
+    pub const ALL: Self = Self(true);
+    #[cfg(test)]
+    pub const NONE: Self = Self(false);
+
     /// Where a person looks at a terminal that can, and has not said otherwise (`NO_COLOR`, of any value but none).
     pub fn of_stdout() -> Self {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

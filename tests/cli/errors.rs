@@ -3,6 +3,8 @@
 //! difference then.
 
 use std::fmt::Write;
+use std::io::Read;
+use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -143,9 +145,14 @@ fn orders(told: &mut Told) {
     told.ask(&plain, &["reload"], 2, "= help:");
     rotad.stop();
     plain.configure(&text);
-    // Something that takes the order, and ends before it has answered.
+    // Something that takes the whole order, and ends before it has answered: with a part unread it would be a reset.
     let socket = std::os::unix::net::UnixListener::bind(plain.path("run/control.sock")).unwrap();
-    std::thread::spawn(move || drop(socket.accept()));
+    std::thread::spawn(move || {
+        let (mut stream, _) = socket.accept().unwrap();
+        stream.read_exact(&mut [0]).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        std::io::copy(&mut stream, &mut std::io::sink())
+    });
     told.ask(&plain, &["rotate", "etl"], 1, "look with `rotad status`");
 }
 
