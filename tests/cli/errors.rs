@@ -3,8 +3,6 @@
 //! difference then.
 
 use std::fmt::Write;
-use std::io::Read;
-use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -145,15 +143,15 @@ fn orders(told: &mut Told) {
     told.ask(&plain, &["reload"], 2, "= help:");
     rotad.stop();
     plain.configure(&text);
-    // Something that takes the whole order, and ends before it has answered: with a part unread it would be a reset.
+    // Something that takes the order, and ends before it has answered.
     let socket = std::os::unix::net::UnixListener::bind(plain.path("run/control.sock")).unwrap();
-    std::thread::spawn(move || {
-        let (mut stream, _) = socket.accept().unwrap();
-        stream.read_exact(&mut [0]).unwrap();
-        stream.shutdown(Shutdown::Write).unwrap();
-        std::io::copy(&mut stream, &mut std::io::sink())
-    });
-    told.ask(&plain, &["rotate", "etl"], 1, "look with `rotad status`");
+    std::thread::spawn(move || drop(socket.accept()));
+    let answer = plain.ask(&["rotate", "etl"]);
+    // How the connection ends is by chance, and said in the system's words.
+    let (before, after) = answer.err.split_once(" (").unwrap();
+    let (_, after) = after.split_once("): ").unwrap();
+    let answer = Answer { err: format!("{before} (CAUSE): {after}"), ..answer };
+    told.note(&plain, "rotad rotate etl, broken off", &answer, 1, "look with `rotad status`");
 }
 
 /// Why the daemon can't have its socket.
